@@ -1,0 +1,242 @@
+"""The client: one object that stamps messages, sends them to Segment and says what became of them."""
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from segment_tools import wire
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Rejected, SegmentError, Unavailable
+from segment_tools.outbox.retry import wait_before_next
+from segment_tools.receipt import Receipt, Warned
+from segment_tools.settings import Settings
+from segment_tools.spec.advice import warnings
+from segment_tools.spec.messages import AnyMessage, no_identity
+from segment_tools.spec.values import iso_utc, wire_timestamp
+from segment_tools.transport import Transport
+
+ATTEMPT_SECONDS = 10.0
+"""How long one attempt may take before the next. Source: the request time-out of Segment's own Node library."""
+
+SHORTEST_SECRET = 8
+"""Characters from which on a key is taken out of answers."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _uuid() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the client takes from outside: time, ids and chance. Tests pass their own."""
+
+    now: Callable[[], datetime] = _utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    new_id: Callable[[], str] = _uuid
+    jitter: Callable[[], float] = random.random
+
+
+class Segment:
+    """Sends messages to one data plane.
+
+    Keep one for the life of the program: it holds the connections. Close it with `aclose()`, or use it as an
+    asynchronous context manager.
+
+        async with Segment(Settings.from_env()) as segment:
+            receipt = await segment.send(Track(event="Order Completed", user_id="u1"))
+    """
+
+    def __init__(
+        self, settings: Settings, *, transport: Transport | None = None, surroundings: Surroundings | None = None
+    ) -> None:
+        self.settings = settings
+        self._transport = transport or Transport(settings.endpoint)
+        self._outside = surroundings or Surroundings()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def send(self, message: AnyMessage, *, source: str | None = None, write_key: str | None = None) -> Receipt:
+        """Send one message to the path of its type.
+
+        `source` is a name from `SEGMENT_SOURCES`; `write_key` goes before every configured key.
+
+        Raises:
+            InvalidMessage: Segment would drop it; nothing was sent.
+            NotConfigured: no write key.
+            Rejected, Unavailable: with `receipt`, which tells the messageId to try again with.
+
+        """
+        return await self._deliver(
+            [message], lambda stamped, at: [wire.single(stamped[0], at)], source, write_key, [None]
+        )
+
+    async def send_batch(
+        self, messages: Sequence[AnyMessage], *, source: str | None = None, write_key: str | None = None
+    ) -> Receipt:
+        """Send messages to `/v1/batch`, in order, in as few requests as Segment's limits allow.
+
+        One message that Segment would drop refuses them all before anything is sent. Requests go one after the
+        other; the first that fails ends the call, and `error.receipt.accepted` counts what went before it.
+
+        Raises:
+            InvalidMessage: with the problems of every message, by index; nothing was sent.
+            NotConfigured: no write key.
+            Rejected, Unavailable: with `receipt`.
+
+        """
+        if not messages:
+            raise InvalidMessage([Problem("missing_field", "batch is empty.", "Pass at least one message.", "batch")])
+        return await self._deliver(messages, wire.batches, source, write_key, list(range(len(messages))))
+
+    async def _deliver(
+        self,
+        messages: Sequence[AnyMessage],
+        to_requests: Callable[[Sequence[Mapping[str, Any]], str], list[wire.Request]],
+        source: str | None,
+        write_key: str | None,
+        indices: Sequence[int | None],
+    ) -> Receipt:
+        now = self._outside.now()
+        stamped, remarks = self._stamped(messages, now, indices)
+        requests = to_requests(stamped, iso_utc(now))
+        for message, index in zip(messages, indices, strict=True):
+            remarks += warnings(message, now, index)
+        receipt = Receipt("failed", tuple(stamped), warnings=tuple(remarks))
+        if self.settings.dry_run:
+            return replace(receipt, status="dry_run", requests=tuple(json.loads(request.body) for request in requests))
+        return await self._send_all(requests, receipt, self._key(source, write_key))
+
+    def _stamped(
+        self, messages: Sequence[AnyMessage], now: datetime, indices: Sequence[int | None]
+    ) -> tuple[list[dict[str, Any]], list[Warned]]:
+        """The messages complete with ids and time, and what had to be made for them that the caller should know."""
+        problems: list[Problem] = []
+        remarks: list[Warned] = []
+        stamped: list[dict[str, Any]] = []
+        first_at: dict[str, int | None] = {}
+        for message, index in zip(messages, indices, strict=True):
+            fields = message.as_dict()
+            if not message.identified:
+                if self.settings.anonymous_id == "require":
+                    problems.append(no_identity(index))
+                fields["anonymousId"] = self._outside.new_id()
+                remarks.append(_generated(index))
+            timestamp = wire_timestamp(message.timestamp) if message.timestamp else iso_utc(now)
+            stamped.append(wire.stamped(fields, message.message_id or self._outside.new_id(), timestamp))
+            if (message_id := stamped[-1]["messageId"]) in first_at:
+                problems.append(_repeated(index, first_at[message_id]))
+            first_at.setdefault(message_id, index)
+        if problems:
+            raise InvalidMessage(problems)
+        return stamped, remarks
+
+    def _key(self, source: str | None, write_key: str | None) -> str:
+        """The one place that decides which key a call uses."""
+        settings = self.settings
+        if write_key is not None:
+            return write_key
+        names = ", ".join(settings.sources)
+        if source is not None:
+            if source not in settings.sources:
+                raise InvalidMessage(
+                    [Problem("invalid_value", "source is not a configured one.", f"Pass one of {names}.", "source")]
+                )
+            return settings.sources[source].get_secret_value()
+        if settings.write_key is not None:
+            return settings.write_key.get_secret_value()
+        if len(settings.sources) == 1:
+            return next(iter(settings.sources.values())).get_secret_value()
+        if settings.sources:
+            raise InvalidMessage(
+                [
+                    Problem(
+                        "missing_field",
+                        "source is required: several are configured.",
+                        f"Pass one of {names}.",
+                        "source",
+                    )
+                ]
+            )
+        hint = "Set SEGMENT_WRITE_KEY to the write key of a Segment source, or pass writeKey with the call."
+        raise NotConfigured("SEGMENT_WRITE_KEY", "No write key is configured.", hint=hint)
+
+    async def _send_all(self, requests: Sequence[wire.Request], receipt: Receipt, write_key: str) -> Receipt:
+        deadline = self._outside.monotonic() + self.settings.timeout_seconds
+        for request in requests:
+            try:
+                status, body = await self._send(request, write_key, deadline)
+            except (Rejected, Unavailable) as error:
+                reached = error.code != "no_connection" or receipt.sent
+                error.receipt = replace(
+                    receipt, sent=reached, status_code=error.status_code, response_body=error.response_body
+                )
+                raise
+            receipt = replace(
+                receipt, sent=True, status_code=status, response_body=body, accepted=receipt.accepted + request.count
+            )
+        return replace(receipt, status="accepted")
+
+    async def _send(self, request: wire.Request, write_key: str, deadline: float) -> tuple[int, Mapping[str, Any]]:
+        """Post until Segment accepts, refuses for good, or time is up; every attempt carries the same bytes."""
+        attempt = 0
+        while True:
+            left = deadline - self._outside.monotonic()
+            try:
+                return await self._attempt(request, write_key, attempt, max(0.001, min(left, ATTEMPT_SECONDS)))
+            except SegmentError as error:
+                attempt += 1
+                wait = wait_before_next(attempt, error, deadline - self._outside.monotonic(), self._outside.jitter())
+                if wait is None:
+                    raise
+            await self._outside.sleep(wait)
+
+    async def _attempt(
+        self, request: wire.Request, write_key: str, attempt: int, seconds: float
+    ) -> tuple[int, Mapping[str, Any]]:
+        sent = wire.headers(write_key, attempt)
+        answer = await self._transport.post(request.path, request.body, sent, seconds)
+        cleaned = replace(answer, body=_without(answer.body, write_key))
+        return answer.status, wire.decipher(cleaned, self._outside.now())
+
+
+def _without(text: bytes, secret: str) -> bytes:
+    """The answer without the key, which a proxy that repeats the request would put there.
+
+    Real keys have 32 characters; what is as short as a word of the answer itself is no secret to keep.
+    """
+    if len(secret) < SHORTEST_SECRET:
+        return text
+    for shown in (b64encode(f"{secret}:".encode()), secret.encode()):
+        text = text.replace(shown, b"[write key]")
+    return text
+
+
+def _generated(index: int | None) -> Warned:
+    text = "Neither userId nor anonymousId was given, so an anonymousId was made; no other call will have it."
+    return Warned("anonymous_id_generated", text, "anonymousId", index)
+
+
+def _repeated(index: int | None, first: int | None) -> Problem:
+    text = f"messageId is the same as that of batch[{first}]; Segment would drop this message."
+    return Problem(
+        "duplicate_message_id", text, "Give every message its own messageId, or leave it out.", "messageId", index
+    )

@@ -1,0 +1,156 @@
+"""What can go wrong, as exceptions whose text says what happened and then what to do.
+
+SegmentError
+├── InvalidMessage       the caller can mend it: names the fields, says what to pass
+│   └── TooLarge         a message or request over Segment's limits
+├── NotConfigured        a setting is missing or wrong: says which
+├── Rejected             Segment answered, and not with 2xx
+│   ├── Unauthorized     401, 403
+│   ├── NotFound         404
+│   └── RateLimited      429
+└── Unavailable          no answer, a time-out or 5xx: may be tried again
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segment_tools.receipt import Receipt
+
+SHOWN_PROBLEMS = 5
+"""How many problems an `InvalidMessage` puts into its text; `problems` always has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a message, and how to mend it."""
+
+    code: str
+    """Stable, in snake_case: missing_field, invalid_value, unknown_argument, too_large, duplicate_message_id."""
+    message: str
+    hint: str = ""
+    field: str | None = None
+    """Dotted path in Segment's names, such as `context.device.advertisingId`."""
+    index: int | None = None
+    """The message's place in a batch, counted from 0."""
+
+    def __str__(self) -> str:
+        where = "" if self.index is None else f"batch[{self.index}]: "
+        return f"{where}{self.message} {self.hint}".rstrip()
+
+
+class SegmentError(Exception):
+    """Anything this package raises on purpose.
+
+    `code` is stable and in snake_case. `retryable` says whether the same call may succeed later; then
+    `retry_after_seconds` is the wait that Segment asked for, if it did. `receipt` tells what had been stamped
+    and sent when the call failed.
+    """
+
+    code: str = "segment_error"
+    retryable: bool = False
+
+    def __init__(self, message: str, *, hint: str = "", field: str | None = None) -> None:
+        self.message = message
+        self.hint = hint
+        self.field = field
+        self.retry_after_seconds: float | None = None
+        self.receipt: Receipt | None = None
+        super().__init__(f"{message} {hint}".rstrip())
+
+
+class InvalidMessage(SegmentError):
+    """The message would be refused or silently dropped by Segment; nothing was sent."""
+
+    code = "invalid_value"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        super().__init__(first.message, hint=first.hint, field=first.field)
+        self.code = first.code
+        self.problems = tuple(problems)
+        shown = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+        more = [f"And {left} more."] if (left := len(problems) - SHOWN_PROBLEMS) > 0 else []
+        self.args = (" ".join([*shown, *more]),)
+
+
+class TooLarge(InvalidMessage):
+    """A message is over Segment's size limit; nothing was sent."""
+
+
+class NotConfigured(SegmentError):
+    """A setting is missing or wrong; `setting` names it."""
+
+    code = "not_configured"
+
+    def __init__(self, setting: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.setting = setting
+
+
+class Rejected(SegmentError):
+    """Segment answered, and did not accept the request."""
+
+    code = "rejected"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        response_body: Mapping[str, Any] | None = None,
+        hint: str = "",
+        code: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code or type(self).code
+        self.status_code = status_code
+        self.response_body = response_body or {}
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unauthorized(Rejected):
+    """Segment refused the credentials (401, 403)."""
+
+    code = "unauthorized"
+
+
+class NotFound(Rejected):
+    """The address does not exist (404)."""
+
+    code = "not_found"
+
+
+class RateLimited(Rejected):
+    """Segment asked to slow down (429)."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class Unavailable(SegmentError):
+    """Segment could not be reached, did not answer in time, or answered that it has trouble (408, 410, 460, 5xx).
+
+    `status_code` is None when there was no answer. The messages may have arrived all the same: sending them
+    again with the same messageId is safe.
+    """
+
+    code = "unavailable"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        response_body: Mapping[str, Any] | None = None,
+        hint: str = "",
+        code: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code or type(self).code
+        self.status_code = status_code
+        self.response_body = response_body or {}
+        self.retry_after_seconds = retry_after_seconds

@@ -1,0 +1,152 @@
+"""The sandbox's HTTP face: Segment's tracking paths, and `/_sandbox/messages` to see what became of what they took."""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, NoReturn, cast
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from segment_tools.sandbox.judge import REASONS, TYPES, verdicts
+from segment_tools.sandbox.store import FILTERS, Arrival, Store
+from segment_tools.spec import limits
+
+BATCH_BODY_BYTES = 500 * 1024
+"""[?] Segment says "500 KB"; read generously, so that the largest batch of its own Python library is taken."""
+
+LIMIT, MOST = 100, 10_000
+"""How many messages a look answers with, unless told otherwise, and at most."""
+
+BATCH = "batch"
+PATHS = {
+    **{kind: kind for kind in TYPES},
+    **{kind[0]: kind for kind in TYPES},
+    **dict.fromkeys(("batch", "import", "b"), BATCH),
+}
+"""Path below `/v1`, and the type of message it takes. Source: https://segment.com/docs/connections/sources/catalog/
+libraries/server/http-api/; the one-letter paths are the browser library's, `import` is of old."""
+
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(store: Store) -> Starlette:
+    """A sandbox on the store. It takes every write key, and answers to this machine's own names alone."""
+
+    async def look(request: Request) -> Response:
+        filters, discarded, limit = _query(request)
+        return JSONResponse({"messages": store.messages(filters, discarded, limit)})
+
+    async def clear(_: Request) -> Response:
+        return JSONResponse({"deleted": store.clear()})
+
+    return Starlette(
+        routes=[
+            *(Route(f"/v1/{path}", _taking(store, kind), methods=["POST"]) for path, kind in PATHS.items()),
+            Route("/v1/m", _metrics, methods=["POST"]),
+            Route("/_sandbox/messages", look, methods=["GET"]),
+            Route("/_sandbox/messages", clear, methods=["DELETE"]),
+            Route("/_sandbox/reasons", _reasons, methods=["GET"]),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
+        exception_handlers={HTTPException: _refused},
+    )
+
+
+def _taking(store: Store, kind: str) -> _Handler:
+    """The route of one path: read, judge, keep, answer."""
+    limit = BATCH_BODY_BYTES if kind == BATCH else limits.MESSAGE_BYTES
+
+    async def take(request: Request) -> Response:
+        body = _object(await _read(request, limit))
+        now = datetime.now(UTC)
+        arrival = Arrival(now, request.url.path, _source(_write_key(request, body)))
+        store.add(arrival, verdicts(body, kind if kind != BATCH else None), body.get("sentAt"))
+        return JSONResponse({"success": True})
+
+    return take
+
+
+async def _metrics(_: Request) -> Response:
+    """What the browser library tells of itself: answered, not kept."""
+    return JSONResponse({"success": True})
+
+
+async def _reasons(_: Request) -> Response:
+    """What every discard code means."""
+    return JSONResponse(REASONS)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    """Segment's error shape. [?] Known from a fixture of its own Node library alone."""
+    refusal = cast("HTTPException", error)
+    codes = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
+    return JSONResponse(
+        {"success": False, "message": refusal.detail, "code": codes[refusal.status_code]}, refusal.status_code
+    )
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise HTTPException(400, "Exceed payload limit")
+    return bytes(body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found: object = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise HTTPException(400, "malformed JSON")
+    return cast("dict[str, Any]", found)
+
+
+def _no_constant(name: str) -> NoReturn:
+    """NaN and Infinity are no JSON, although Python reads them."""
+    raise ValueError(name)
+
+
+def _write_key(request: Request, body: dict[str, Any]) -> str:
+    """The key from Basic authentication, else from the body. [?] Which of two goes first is not documented."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    key: object = _basic_user(value) if scheme.lower() == "basic" else body.get("writeKey")
+    if not isinstance(key, str) or not key:
+        raise HTTPException(400, "no write key: send it by Basic authentication or as writeKey")
+    return key
+
+
+def _basic_user(value: str) -> str | None:
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _source(write_key: str) -> str:
+    """A name for the source that tells two apart and does not give the key away."""
+    return f"source-{hashlib.sha256(write_key.encode()).hexdigest()[:8]}"
+
+
+def _query(request: Request) -> tuple[dict[str, str], bool | None, int]:
+    given = dict(request.query_params)
+    limit = given.pop("limit", str(LIMIT))
+    discarded = given.pop("discarded", None)
+    if unknown := set(given) - set(FILTERS):
+        raise HTTPException(400, f"unknown filter {min(unknown)[:40]!r}: use {', '.join(FILTERS)}, discarded, limit")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST):
+        raise HTTPException(400, f"limit must be a number from 1 to {MOST}")
+    if discarded not in (None, "true", "false"):
+        raise HTTPException(400, "discarded must be true or false")
+    return given, None if discarded is None else discarded == "true", int(limit)

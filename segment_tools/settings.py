@@ -1,0 +1,258 @@
+"""The settings, read once from the environment; the only reader of `os.environ`."""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from segment_tools.errors import NotConfigured
+
+SANDBOX = "sandbox"
+TOOLSETS = ("tracking",)
+HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.com"}
+"""Source: https://segment.com/docs/guides/regional-segment/."""
+
+_KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
+_PREFIX = "SEGMENT_"
+
+
+def _wrong(text: str) -> PydanticCustomError:
+    return PydanticCustomError("setting", "{text}", {"text": text})
+
+
+def is_write_key(value: object) -> bool:
+    """Whether the value could be a write key at all: text without spaces, quotes or colons."""
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None
+
+
+def _write_key(value: object) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not is_write_key(text):
+        raise _wrong("is not a write key: copy it from Segment > Sources > your source > Settings > API Keys")
+    return SecretStr(str(text))
+
+
+def _json_object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed: object = json.loads(value)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise _wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
+    return cast("dict[str, Any]", parsed)
+
+
+def _words(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
+
+
+class Settings(BaseModel):
+    """What the server needs to know. Every field is the environment variable `SEGMENT_<FIELD>` in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    write_key: WriteKey | None = Field(
+        default=None,
+        description="Write key of the Segment source that messages go to. Secret.",
+    )
+    sources: Annotated[dict[str, WriteKey], BeforeValidator(_json_object)] = Field(
+        default_factory=dict[str, SecretStr],
+        description="Several sources, as a JSON object of name to write key; "
+        "two or more give every tool a `source` argument. Secret.",
+    )
+    region: Literal["us", "eu"] = Field(
+        default="us",
+        description="Region of the workspace: `us` or `eu`. A key of the other region is accepted by Segment and lost.",
+    )
+    data_plane_url: str | None = Field(
+        default=None,
+        description="Where to send instead of the region's host: a host, a host with port, or a URL "
+        "with or without `/v1`; https, or http on this machine alone. `sandbox` starts an embedded sandbox.",
+    )
+    anonymous_id: Literal["require", "generate"] = Field(
+        default="require",
+        description="What to do when a message has neither userId nor anonymousId: `require` refuses it, "
+        "`generate` makes a random anonymousId and says so.",
+    )
+    allow_write_key_arg: bool = Field(
+        default=False,
+        description="`true` lets a call pass its own `writeKey`, which then wins, although a key is configured.",
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="`true` sends nothing: results carry the exact request body instead.",
+    )
+    read_only: bool = Field(default=False, description="`true` hides and refuses every tool that writes.")
+    toolsets: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+        default=TOOLSETS,
+        description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}.",
+    )
+    timeout_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=600,
+        allow_inf_nan=False,
+        description="How long a call may take in all, retries included, in seconds.",
+    )
+
+    @classmethod
+    def from_env(cls, env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the settings from the environment; `env_file` names a `.env` file that the environment overrides.
+
+        Raises:
+            NotConfigured: with one line that names the setting that is wrong.
+
+        """
+        values = _file_values(env_file) | dict(os.environ if environ is None else environ)
+        given = {
+            name: values[key].strip()
+            for name in cls.model_fields
+            if values.get(key := f"{_PREFIX}{name.upper()}", "").strip()
+        }
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise _first_wrong(error) from None
+
+    @field_validator("data_plane_url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        return value if value in (None, SANDBOX) else base_url(value)
+
+    @field_validator("toolsets")
+    @classmethod
+    def _known_toolsets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in value if name not in TOOLSETS]:
+            raise _wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _sandbox_needs_no_key(self) -> Self:
+        if self.data_plane_url == SANDBOX and not self.has_key:
+            return self.model_copy(update={"write_key": SecretStr(SANDBOX)})
+        return self
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a call can do without a key of its own."""
+        return self.write_key is not None or bool(self.sources)
+
+    @property
+    def takes_write_key(self) -> bool:
+        """Whether the tools have a `writeKey` argument."""
+        return self.allow_write_key_arg or not self.has_key
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """What the tools' `source` argument may be; empty where there is nothing to choose."""
+        return tuple(self.sources) if len(self.sources) > 1 else ()
+
+    @property
+    def endpoint(self) -> str:
+        """The data plane's base URL, without `/v1`.
+
+        Raises:
+            NotConfigured: the embedded sandbox is asked for, and this program has not started it.
+
+        """
+        if self.data_plane_url == SANDBOX:
+            hint = "Start `segment-tools sandbox` and set SEGMENT_DATA_PLANE_URL to the address it prints."
+            raise NotConfigured(
+                "SEGMENT_DATA_PLANE_URL", "Only the segment-tools command starts an embedded sandbox.", hint=hint
+            )
+        return self.data_plane_url or HOSTS[self.region]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every configured key, to keep out of what leaves."""
+        keys = [*self.sources.values(), *([self.write_key] if self.write_key else [])]
+        return tuple(key.get_secret_value() for key in keys)
+
+
+def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Environment variables that look like a setting spelt wrong, each with the setting it resembles."""
+    names = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    given = os.environ if environ is None else environ
+    strangers = (key for key in given if key.startswith(_PREFIX) and key not in names)
+    near = ((key, difflib.get_close_matches(key, names, n=1, cutoff=0.85)) for key in strangers)
+    return {key: match[0] for key, match in near if match}
+
+
+def base_url(value: str) -> str:
+    """The data plane's address as a URL without `/v1` and without a slash at the end.
+
+    A bare host is reached by https, a bare loopback host by http. The errors never repeat the value, which may
+    hold a password.
+    """
+    bare = "://" not in value
+    try:
+        url = urlsplit(f"https://{value}" if bare else value)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        raise _wrong("is not a host or URL; pass something like api.segment.io") from None
+    if url.username is not None or url.password is not None or url.query or url.fragment:
+        raise _wrong("must not hold a user name, password, query or fragment; pass the address alone")
+    if not re.fullmatch(r"[A-Za-z0-9.:-]+", host) or re.search(r"[^A-Za-z0-9/._~-]", url.path):
+        raise _wrong("is not a host or URL; pass something like api.segment.io")
+    local = is_loopback(host)
+    scheme = "http" if bare and local else url.scheme
+    if scheme != "https" and not (scheme == "http" and local):
+        raise _wrong("must be https; http is allowed for this machine's own addresses alone")
+    path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port is not None else ''}{path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host name is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _file_values(env_file: str | Path | None) -> dict[str, str]:
+    if env_file is None:
+        return {}
+    if not Path(env_file).is_file():
+        raise NotConfigured(
+            "--env-file", "--env-file names a file that cannot be read.", hint="Pass an existing .env file."
+        )
+    return {key: value for key, value in dotenv_values(env_file, interpolate=False).items() if value is not None}
+
+
+def _first_wrong(error: ValidationError) -> NotConfigured:
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    reasons = {
+        "literal_error": f"must be {first.get('ctx', {}).get('expected', '')}",
+        "bool_parsing": "must be true or false",
+        "float_parsing": "must be a number of seconds",
+    }
+    text = first["msg"] if first["type"] == "setting" else reasons.get(first["type"], f"is wrong: {first['msg']}")
+    setting = f"{_PREFIX}{name.upper()}"
+    return NotConfigured(setting, f"{setting} {text}.")

@@ -1,0 +1,1 @@
+"""What Segment says: messages, limits and names. Pure: no clock, no network, no disk."""

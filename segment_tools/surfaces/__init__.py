@@ -1,0 +1,1 @@
+"""How the tools are reached: MCP, the shell, and the demo that shows both."""

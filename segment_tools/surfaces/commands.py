@@ -1,0 +1,191 @@
+"""What each command does. Loaded by the command line once it knows that there is something to do."""
+
+import asyncio
+import gc
+import json
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Error as DatabaseError
+from typing import Any, TypeVar
+
+import anyio
+from platformdirs import user_data_path
+
+from segment_tools.client import Segment
+from segment_tools.errors import NotConfigured
+from segment_tools.functions import definitions, dispatch
+from segment_tools.settings import SANDBOX, Settings, misspelt
+from segment_tools.tools import definition, offered
+
+_T = TypeVar("_T")
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(command: str, given: Namespace) -> int:
+    """Run the command; the process's exit code."""
+    logging.basicConfig(stream=sys.stderr, level=given.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return _COMMANDS[command](given)
+    except NotConfigured as error:
+        _say(str(error))
+        return WRONG_USE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has stopped; so that Python's own last flush does not fail too, it goes nowhere.
+        sys.stdout = None  # pyright: ignore[reportAttributeAccessIssue]
+        return FAILED
+
+
+def _say(text: str) -> None:
+    print(f"segment-tools: {text}", file=sys.stderr, flush=True)
+
+
+def _settings(given: Namespace) -> Settings:
+    for wrong, right in misspelt().items():
+        _say(f"{wrong} is not a setting and is ignored; did you mean {right}?")
+    return Settings.from_env(given.env_file)
+
+
+@contextmanager
+def _reachable(settings: Settings) -> Generator[Settings]:
+    """Settings that lead somewhere: where they ask for the embedded sandbox, it runs meanwhile."""
+    if settings.data_plane_url != SANDBOX:
+        yield settings
+        return
+    from segment_tools.sandbox.run import PORT, Sandbox, bind_near
+
+    with _opened(lambda: Sandbox(_default_db(), bind_near(PORT)), _default_db()) as sandbox:
+        _say(f"sandbox at {sandbox.url}; what arrives is at {sandbox.url}/_sandbox/messages")
+        yield settings.model_copy(update={"data_plane_url": sandbox.url})
+
+
+def _opened(make: Callable[[], _T], path: Path | str) -> _T:
+    try:
+        return make()
+    except (DatabaseError, OSError) as error:
+        hint = "Pass `segment-tools sandbox --db PATH` a file that can be written, or :memory:."
+        raise NotConfigured(
+            "--db", f"The sandbox cannot keep its messages in {path} ({type(error).__name__}).", hint=hint
+        ) from None
+
+
+def _default_db() -> Path:
+    return user_data_path("segment-tools", appauthor=False) / "sandbox.db"
+
+
+def _stdio(given: Namespace) -> int:
+    settings = _settings(given)
+    gc.disable()
+    from segment_tools.surfaces.mcp_server import serve_stdio
+
+    gc.enable()
+    gc.freeze()
+    if sys.stdin.isatty():
+        _say("serving MCP on standard input and output, for an MCP host to start; to see it work: segment-tools demo")
+    with _reachable(settings) as reachable:
+        anyio.run(serve_stdio, Segment(reachable))
+    return DONE
+
+
+def _http(given: Namespace) -> int:
+    settings = _settings(given)
+    from segment_tools.surfaces.mcp_server import http_app, serve_http
+
+    with _reachable(settings) as reachable:
+        app = http_app(Segment(reachable), given.host, given.allowed_host, given.allowed_origin)
+        try:
+            serve_http(app, given.host, given.port, lambda url: _say(f"MCP at {url}/mcp, health at {url}/healthz"))
+        except OSError as error:
+            raise NotConfigured(
+                "--port",
+                f"Cannot listen on {given.host} port {given.port}: {error.strerror}.",
+                hint="Pass another --host or --port.",
+            ) from None
+    return DONE
+
+
+def _sandbox(given: Namespace) -> int:
+    from segment_tools.sandbox.run import HOST, bind, server
+    from segment_tools.sandbox.store import Store
+
+    path = given.db or _default_db()
+    try:
+        listener = bind(given.port)
+    except OSError as error:
+        raise NotConfigured(
+            "--port",
+            f"Cannot listen on port {given.port}: {error.strerror}.",
+            hint="Pass another --port, or 0 for any free one.",
+        ) from None
+    store = _opened(lambda: Store(path), path)
+    url = f"http://{HOST}:{listener.getsockname()[1]}"
+    _say(f"sandbox at {url}, messages kept in {path}")
+    _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
+    _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
+    try:
+        server(store).run(sockets=[listener])
+    finally:
+        store.close()
+    return DONE
+
+
+def _demo(_: Namespace) -> int:
+    from segment_tools.surfaces.demo import demo
+
+    return DONE if asyncio.run(demo(sys.stdout)) else FAILED
+
+
+def _call(given: Namespace) -> int:
+    settings = _settings(given)
+    text = _text(given.arguments)
+
+    async def once(reachable: Settings) -> dict[str, Any]:
+        async with Segment(reachable) as segment:
+            return await dispatch(given.tool, text, segment)
+
+    with _reachable(settings) as reachable:
+        result = asyncio.run(once(reachable))
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+    return DONE if result["success"] else FAILED
+
+
+def _text(argument: str) -> str:
+    """The arguments' JSON text: as given, from standard input (`-`) or from a file (`@FILE`)."""
+    if argument == "-":
+        return sys.stdin.read()
+    if not argument.startswith("@"):
+        return argument
+    try:
+        return Path(argument[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise NotConfigured(
+            "ARGUMENTS", f"The file {argument[1:]} cannot be read.", hint="Pass @FILE, - for standard input, or JSON."
+        ) from None
+
+
+def _tools(given: Namespace) -> int:
+    settings = _settings(given)
+    if given.format:
+        print(json.dumps(definitions(given.format, settings), indent=2, ensure_ascii=False))
+    elif given.json:
+        print(json.dumps([definition(tool, settings) for tool in offered(settings)], indent=2, ensure_ascii=False))
+    else:
+        for tool in offered(settings):
+            print(f"{tool.name:18} {tool.title}")
+    return DONE
+
+
+_COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "stdio": _stdio,
+    "http": _http,
+    "sandbox": _sandbox,
+    "demo": _demo,
+    "call": _call,
+    "tools": _tools,
+}

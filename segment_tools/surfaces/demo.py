@@ -1,0 +1,168 @@
+"""The main job on real input: every tool over MCP, against a sandbox, and what arrived there."""
+
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+from mcp import Client, StdioServerParameters, stdio_client
+from mcp.types import CallToolResult
+
+from segment_tools.sandbox.run import Sandbox
+
+CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "segment_identify",
+        {
+            "userId": "user123",
+            "email": "john@example.com",
+            "name": "John Doe",
+            "traits": {"company": "Acme Corp", "plan": "premium"},
+        },
+    ),
+    (
+        "segment_track",
+        {
+            "userId": "user123",
+            "event": "Order Completed",
+            "properties": {
+                "order_id": "ord_987",
+                "total": 99.00,
+                "currency": "USD",
+                "products": [{"product_id": "prod_1", "sku": "sku_abc", "price": 99.00}],
+            },
+        },
+    ),
+    (
+        "segment_page",
+        {
+            "userId": "user123",
+            "name": "Product Page",
+            "category": "E-commerce",
+            "properties": {
+                "url": "https://example.com/products/123",
+                "title": "Amazing Product - Acme Store",
+                "referrer": "https://google.com",
+            },
+        },
+    ),
+    ("segment_screen", {"anonymousId": "visitor-42", "name": "Checkout"}),
+    (
+        "segment_group",
+        {
+            "userId": "user123",
+            "groupId": "company_42",
+            "traits": {
+                "name": "Acme Inc",
+                "industry": "Technology",
+                "employees": 50,
+                "plan": "enterprise",
+                "website": "https://acme.com",
+            },
+            "context": {
+                "ip": "192.168.1.1",
+                "locale": "en-US",
+                "timezone": "America/New_York",
+                "campaign": {"source": "google", "medium": "cpc"},
+            },
+        },
+    ),
+    ("segment_alias", {"previousId": "visitor-42", "userId": "user123"}),
+    (
+        "segment_batch",
+        {
+            "batch": [
+                {"type": "track", "event": "Product Viewed", "userId": "user123"},
+                {"type": "page", "name": "Pricing", "anonymousId": "visitor-43"},
+            ],
+            "context": {"locale": "en-US"},
+        },
+    ),
+    ("segment_track", {"event": "Button Clicked", "propertes": {"button": "buy"}}),
+)
+"""What is called: the documents' own examples, and one call as models get it wrong."""
+
+_HOW_ON = """
+Next:
+  segment-tools sandbox                      keep a sandbox running, with every message it gets
+  segment-tools call segment_track '{"event": "Order Completed", "userId": "u1"}'
+  segment-tools tools --json                 what a model sees
+  segment-tools http --port 8080             the same tools over HTTP
+"""
+
+
+async def demo(out: TextIO) -> bool:
+    """Run the calls and print them as a table; whether all went as they should."""
+    with Sandbox() as sandbox:
+        print(f"A sandbox runs at {sandbox.url}. Starting the MCP server against it, over stdio.\n", file=out)
+        results = await _results(sandbox.url)
+        arrived = {row["message"]["messageId"]: row for row in sandbox.store.messages({}, False, 100)}
+        print("CALLED, AND WHAT THE TOOL ANSWERED\n", file=out)
+        _table(
+            [
+                ("tool", "arguments", "answer"),
+                *(_called(call, result) for call, result in zip(CALLS, results, strict=True)),
+            ],
+            out,
+        )
+        print("\nARRIVED AT SEGMENT (the sandbox), in order\n", file=out)
+        _table(
+            [
+                ("path", "type", "who", "what", "messageId"),
+                *(_arrived(row) for row in reversed(list(arrived.values()))),
+            ],
+            out,
+        )
+        print(_HOW_ON, file=out)
+        return _as_promised(results, set(arrived))
+
+
+async def _results(url: str) -> list[CallToolResult]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEGMENT_")}
+    settings = {"SEGMENT_DATA_PLANE_URL": url, "SEGMENT_WRITE_KEY": "demo"}
+    server = StdioServerParameters(command=sys.executable, args=["-m", "segment_tools"], env={**kept, **settings})
+    async with Client(stdio_client(server)) as client:
+        return [await client.call_tool(name, arguments) for name, arguments in CALLS]
+
+
+def _facts(result: CallToolResult) -> dict[str, Any]:
+    return dict(result.structured_content or {})
+
+
+def _ids(result: CallToolResult) -> set[str]:
+    facts = _facts(result)
+    return set(facts.get("messageIds", [])) | ({facts["messageId"]} if "messageId" in facts else set())
+
+
+def _as_promised(results: list[CallToolResult], arrived: set[str]) -> bool:
+    """All but the wrong call are accepted and arrived; the wrong one left nothing."""
+    *right, wrong = results
+    accepted = all(_facts(result)["success"] for result in right) and not _facts(wrong)["success"]
+    return accepted and arrived == {message_id for result in results for message_id in _ids(result)}
+
+
+def _called(call: tuple[str, dict[str, Any]], result: CallToolResult) -> tuple[str, ...]:
+    name, arguments = call
+    facts = _facts(result)
+    answer = f"{facts.get('status')}" if facts["success"] else f"refused: {facts['errorMessage']}"
+    return name, _cut(json.dumps(arguments, ensure_ascii=False), 60), _cut(answer, 160)
+
+
+def _arrived(row: dict[str, Any]) -> tuple[str, ...]:
+    message = row["message"]
+    who = message.get("userId") or message.get("anonymousId")
+    what = message.get("event") or message.get("name") or message.get("groupId") or message.get("previousId") or ""
+    what = what or ", ".join(message.get("traits", {}))
+    return row["path"], message["type"], who, _cut(what, 36), message["messageId"]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _table(rows: list[tuple[str, ...]], out: TextIO) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
+        if number == 0:
+            print("  ".join("-" * width for width in widths), file=out)

@@ -1,0 +1,136 @@
+"""The tools over the Model Context Protocol: stdio and streamable HTTP, every revision the SDK serves."""
+
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+)
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from segment_tools._version import __version__
+from segment_tools.client import Segment
+from segment_tools.functions import dispatch
+from segment_tools.tools import definition, offered
+
+NAME = "segment-tools"
+INSTRUCTIONS = (
+    "Tools for Twilio Segment, a customer data platform. segment_identify says who a user is; "
+    "segment_track records what a user did; segment_page and segment_screen record views; segment_group "
+    "ties a user to an account; segment_alias joins two ids; segment_batch sends many messages at once. "
+    "Every message needs userId or anonymousId, the same one for the same person. success with status "
+    "'accepted' means that Segment took the request; Segment answers so even to messages that it drops "
+    "later, so these tools refuse beforehand what would be lost and say in error.hint how to mend it. A "
+    "repeat with the same messageId is counted once."
+)
+_LIST_SECONDS = 300
+"""How long a client may keep the list of tools; it changes only when the server starts anew."""
+
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+def build(segment: Segment) -> Server[None]:
+    """The server for the tools that the client's settings offer; it closes the client when it ends."""
+    listed = ListToolsResult(
+        tools=[Tool.model_validate(definition(tool, segment.settings)) for tool in offered(segment.settings)]
+    )
+
+    async def list_tools(_: ServerRequestContext[None], __: PaginatedRequestParams | None) -> ListToolsResult:
+        return listed
+
+    async def call_tool(_: ServerRequestContext[None], params: CallToolRequestParams) -> CallToolResult:
+        return _shown(await dispatch(params.name, params.arguments, segment))
+
+    @asynccontextmanager
+    async def lifespan(_: Server[None]) -> AsyncGenerator[None]:
+        try:
+            yield None
+        finally:
+            await segment.aclose()
+
+    return Server(
+        NAME,
+        version=__version__,
+        title="Segment",
+        instructions=INSTRUCTIONS,
+        cache_hints={"tools/list": CacheHint(ttl_ms=_LIST_SECONDS * 1000, scope="public")},
+        lifespan=lifespan,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+def _shown(result: dict[str, Any]) -> CallToolResult:
+    """The same JSON for hosts that read the text and for those that read the structure."""
+    text = TextContent(text=to_json(result).decode())
+    return CallToolResult(content=[text], structured_content=result, is_error=not result["success"])
+
+
+async def serve_stdio(segment: Segment) -> None:
+    """Serve standard input and output until the input ends.
+
+    Ctrl-C and SIGTERM end the process at once: nothing that was answered is still to be done, and the SDK reads
+    standard input in a thread that could not be interrupted otherwise.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    server = build(segment)
+    async with stdio_server() as (reader, writer):
+        await server.run(reader, writer, server.create_initialization_options())
+
+
+def http_app(segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = ()) -> Starlette:
+    """Streamable HTTP at `/mcp`, stateless with JSON answers, and `/healthz`.
+
+    A request must name this machine, `host` or one of `names` in its Host header, and in its Origin header, if it
+    has one, an http origin of those or one of `origins`: a page from elsewhere cannot reach in.
+    """
+    hosts = list(dict.fromkeys([*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host, *names]))
+    security = TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=[form for name in hosts for form in (name, f"{name}:*")],
+        allowed_origins=[*(form for name in hosts for form in (f"http://{name}", f"http://{name}:*")), *origins],
+    )
+    return build(segment).streamable_http_app(
+        stateless_http=True,
+        json_response=True,
+        transport_security=security,
+        host=host,
+        custom_starlette_routes=[Route("/healthz", _healthy, methods=["GET"])],
+    )
+
+
+def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM; `started` is told the address once it is taken.
+
+    Raises:
+        OSError: the address cannot be taken.
+
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=2048) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        started(f"http://{shown}:{listener.getsockname()[1]}")
+        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+async def _healthy(_: Request) -> Response:
+    return JSONResponse({"status": "ok", "name": NAME, "version": __version__})

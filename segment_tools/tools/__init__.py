@@ -1,0 +1,103 @@
+"""The tools: which there are, which are offered under given settings, and the one way to call them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from segment_tools.client import Segment
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, SegmentError
+from segment_tools.settings import Settings, is_write_key
+from segment_tools.spec.context import nearest
+from segment_tools.spec.messages import parse, printable
+from segment_tools.tools import tracking
+from segment_tools.tools._result import Result, failure, output_schema, success
+from segment_tools.tools._tool import Route, Schema, Tool, input_schema
+
+__all__ = ["TOOLS", "Result", "Tool", "call", "definition", "input_schema", "offered", "output_schema", "refused"]
+
+TOOLS: tuple[Tool, ...] = (*tracking.TOOLS,)
+
+
+def offered(settings: Settings) -> tuple[Tool, ...]:
+    """The tools that these settings show, always in the same order."""
+    return tuple(
+        tool for tool in TOOLS if tool.toolset in settings.toolsets and (tool.read_only or not settings.read_only)
+    )
+
+
+def definition(tool: Tool, settings: Settings) -> Schema:
+    """The tool as MCP lists it, in MCP's own names."""
+    return {
+        "name": tool.name,
+        "title": tool.title,
+        "description": tool.description,
+        "inputSchema": input_schema(tool, settings),
+        "outputSchema": output_schema(tool),
+        "annotations": {
+            "title": tool.title,
+            "readOnlyHint": tool.read_only,
+            "destructiveHint": tool.destructive,
+            "idempotentHint": tool.idempotent,
+            "openWorldHint": True,
+        },
+    }
+
+
+async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment) -> Result:
+    """What the tool answers, be it success or failure; nothing that went wrong on purpose is raised."""
+    tool = None
+    try:
+        tool = _found(name, segment.settings)
+        route, own = _routed(dict(arguments or {}), segment.settings)
+        needs_id = segment.settings.anonymous_id == "require"
+        message = parse(tool.arguments, own, identity=needs_id)
+        return success(tool, await tool.run(message, segment, route))
+    except SegmentError as error:
+        return failure(tool, error)
+
+
+def refused(error: SegmentError) -> Result:
+    """The answer to a call that came to no tool at all."""
+    return failure(None, error)
+
+
+def _found(name: str, settings: Settings) -> Tool:
+    tools = {tool.name: tool for tool in offered(settings)}
+    if name in tools:
+        return tools[name]
+    if name in {tool.name for tool in TOOLS}:
+        setting = "SEGMENT_READ_ONLY" if settings.read_only else "SEGMENT_TOOLSETS"
+        raise NotConfigured(
+            setting, f"{name} is switched off here by {setting}.", hint="Ask whoever runs this server to switch it on."
+        )
+    meant = nearest(name, [tool.name for tool in TOOLS])
+    hint = f"Did you mean {meant!r}?" if meant else f"The tools are {', '.join(tools) or 'none, under these settings'}."
+    raise InvalidMessage([Problem("unknown_tool", f"There is no tool {printable(name)!r}.", hint)])
+
+
+def _routed(arguments: dict[str, Any], settings: Settings) -> tuple[Route, dict[str, Any]]:
+    """Where the call goes, and the arguments that are the message's own."""
+    source = arguments.pop("source", None) if settings.source_names else None
+    write_key = arguments.pop("writeKey", None) or None
+    if write_key is not None and not settings.takes_write_key:
+        raise InvalidMessage(
+            [
+                Problem(
+                    "unknown_argument",
+                    "writeKey is not taken here.",
+                    "Leave it out: the server has its own key.",
+                    "writeKey",
+                )
+            ]
+        )
+    if write_key is not None and not is_write_key(write_key):
+        raise InvalidMessage(
+            [
+                Problem(
+                    "invalid_value",
+                    "writeKey is not a write key.",
+                    "Pass the write key of a Segment source, as text.",
+                    "writeKey",
+                )
+            ]
+        )
+    return Route(source or None, write_key), arguments

@@ -1,0 +1,191 @@
+"""What a tool answers: one superset of fields, for success and failure alike, absent ones left out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Rejected, SegmentError
+from segment_tools.receipt import Receipt, Warned
+from segment_tools.tools._tool import Schema, Tool, schema_of
+
+REFUSED, ANSWERED, TROUBLE = -1, 200, 500
+"""`statusCode`: refused before sending; Segment answered; no answer, or one that may change (429, 5xx)."""
+
+
+class Fault(BaseModel):
+    """Why a call failed and what to do about it."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True)
+
+    code: str
+    field: str | None = None
+    message: str
+    hint: str | None = None
+    retryable: bool
+    retry_after_seconds: float | None = None
+    problems: list[dict[str, Any]] | None = None
+    """Where more than one thing is wrong, or in a batch: each with index, field, code, message and hint."""
+
+
+class Result(BaseModel):
+    """The superset of every tool's answer."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True)
+
+    success: bool
+    status: Literal["accepted", "dry_run"] | None = None
+    event: str | None = None
+    name: str | None = None
+    category: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    group_id: str | None = None
+    previous_id: str | None = None
+    traits: dict[str, Any] | None = None
+    count: int | None = None
+    message_id: str | None = None
+    message_ids: list[str] | None = None
+    timestamp: str | None = None
+    sent: bool
+    status_code: Literal[-1, 200, 500]
+    original_status_code: int | None = None
+    response_body: dict[str, Any]
+    error_message: str
+    error: Fault | None = None
+    warnings: list[dict[str, Any]] | None = None
+    request: dict[str, Any] | None = None
+    requests: list[dict[str, Any]] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON that surfaces show."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
+_COMMON = (
+    "success", "status", "timestamp", "sent", "statusCode", "originalStatusCode", "responseBody", "errorMessage",
+    "error", "warnings", "request",
+)  # fmt: skip
+
+
+def output_schema(tool: Tool) -> Schema:
+    """The tool's share of the superset: whatever its successes and its failures hold."""
+    whole = schema_of(Result)["properties"]
+    names = {*_COMMON, *tool.echoes}
+    return {
+        "type": "object",
+        "properties": {name: _open(whole[name]) for name in whole if name in names},
+        "required": ["success"],
+    }
+
+
+def _open(schema: Schema) -> Schema:
+    """The schema without what an answer's reader can do without: that objects may have more, what they must have."""
+    found = {key: value for key, value in schema.items() if key not in ("additionalProperties", "required")}
+    if "items" in found:
+        found["items"] = _open(found["items"])
+    if "properties" in found:
+        found["properties"] = {name: _open(below) for name, below in found["properties"].items()}
+    return found
+
+
+def success(tool: Tool, receipt: Receipt) -> Result:
+    """The answer to a call that Segment accepted, or to one that a dry run held back."""
+    dry = receipt.status == "dry_run"
+    return Result(
+        success=True,
+        status="dry_run" if dry else "accepted",
+        status_code=ANSWERED,
+        error_message="",
+        **_facts(tool, receipt),
+        **_bodies(receipt),
+    )
+
+
+def failure(tool: Tool | None, error: SegmentError) -> Result:
+    """The answer to a call that failed, with what it had stamped and sent by then."""
+    receipt = error.receipt or Receipt("failed", ())
+    return Result(
+        success=False,
+        status_code=_status(error),
+        error_message=str(error),
+        error=_fault(error, receipt),
+        **(_facts(tool, receipt) if tool else {"sent": False, "response_body": {}}),
+    )
+
+
+def _status(error: SegmentError) -> Literal[-1, 200, 500]:
+    if isinstance(error, InvalidMessage | NotConfigured):
+        return REFUSED
+    return ANSWERED if isinstance(error, Rejected) and not error.retryable else TROUBLE
+
+
+def _facts(tool: Tool, receipt: Receipt) -> dict[str, Any]:
+    """What the tool repeats of its messages, and what is known of their delivery."""
+    found: dict[str, Any] = {
+        "sent": receipt.sent,
+        "original_status_code": receipt.status_code,
+        "response_body": dict(receipt.response_body),
+        "warnings": _grouped(receipt.warnings) or None,
+    }
+    if not receipt.messages:
+        return found
+    found["timestamp"] = receipt.messages[0]["timestamp"]
+    if "messageIds" in tool.echoes:
+        accepted = len(receipt.messages) if receipt.status == "dry_run" else receipt.accepted
+        return {**found, "message_ids": list(receipt.message_ids), "count": accepted, "timestamp": None}
+    message = receipt.messages[0]
+    echoed = {_FIELDS[name]: message.get(name) for name in tool.echoes}
+    if "traits" in tool.echoes:
+        echoed["traits"] = message.get("traits", {})
+    return {**found, **echoed}
+
+
+_FIELDS = {to_camel(name): name for name in Result.model_fields}
+
+
+def _bodies(receipt: Receipt) -> dict[str, Any]:
+    """A dry run's exact request bodies: one as `request`, several as `requests`."""
+    bodies = [dict(body) for body in receipt.requests]
+    return {"request": bodies[0]} if len(bodies) == 1 else {"requests": bodies or None}
+
+
+def _grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
+    """Each kind of warning once, at its first index, with how many messages of a batch have it."""
+    counts = Counter((warning.code, warning.field) for warning in warned)
+    first = {(warning.code, warning.field): warning for warning in reversed(warned)}
+    return [{**_present(asdict(first[key])), **({"count": counts[key]} if counts[key] > 1 else {})} for key in counts]
+
+
+def _fault(error: SegmentError, receipt: Receipt) -> Fault:
+    problems = error.problems if isinstance(error, InvalidMessage) else ()
+    listed = len(problems) > 1 or any(problem.index is not None for problem in problems)
+    return Fault(
+        code=error.code,
+        field=error.field,
+        message=error.message,
+        hint=_hint(error, receipt) or None,
+        retryable=error.retryable,
+        retry_after_seconds=error.retry_after_seconds,
+        problems=[_listed(problem) for problem in problems] if listed else None,
+    )
+
+
+def _hint(error: SegmentError, receipt: Receipt) -> str:
+    """What to do next; after a batch that went out in part, from which message on."""
+    if not receipt.accepted:
+        return error.hint
+    rest = f"send the rest again, from batch[{receipt.accepted}] on, with the messageIds given here."
+    return f"{error.hint} The first {receipt.accepted} messages were accepted: {rest}".lstrip()
+
+
+def _listed(problem: Problem) -> dict[str, Any]:
+    known = asdict(problem)
+    return _present({name: known[name] for name in ("index", "field", "code", "message", "hint")})
+
+
+def _present(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value not in (None, "")}

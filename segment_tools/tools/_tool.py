@@ -1,0 +1,130 @@
+"""What a tool is: a decorated function, and the schemas that every surface shows of it."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast, get_type_hints
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from segment_tools.client import Segment
+from segment_tools.receipt import Receipt
+from segment_tools.settings import Settings
+from segment_tools.spec.messages import ORDER
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which source a call goes to: a configured one's name, or a key of the call's own."""
+
+    source: str | None = None
+    write_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Route(source={self.source!r})"
+
+
+Run = Callable[[Any, Segment, Route], Awaitable[Receipt]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One operation, as every surface offers it."""
+
+    name: str
+    title: str
+    description: str
+    arguments: type[BaseModel]
+    run: Run
+    echoes: tuple[str, ...]
+    """Which fields of the message the result repeats, in Segment's names."""
+    toolset: str
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+
+
+def tool(
+    *,
+    title: str,
+    echoes: tuple[str, ...],
+    toolset: str = "tracking",
+    read_only: bool = False,
+    destructive: bool = False,
+    idempotent: bool = False,
+) -> Callable[[Run], Tool]:
+    """Make a tool of an asynchronous function; its name, docstring and first parameter are the tool's own.
+
+    The docstring is product text: the model reads it. The first parameter's model becomes the input schema.
+    """
+
+    def make(run: Run) -> Tool:
+        function = cast("Any", run)
+        arguments = next(iter(get_type_hints(function).values()))
+        text = " ".join(inspect.cleandoc(function.__doc__).split())
+        return Tool(function.__name__, title, text, arguments, run, echoes, toolset, read_only, destructive, idempotent)
+
+    return make
+
+
+class _PlainSchema(GenerateJsonSchema):
+    """JSON Schema without what models pay for and hosts stumble over: titles, null defaults, unions with null."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - the signature is pydantic's
+        return False
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        found = super().default_schema(schema)
+        return {key: value for key, value in found.items() if (key, value) != ("default", None)}
+
+
+@cache
+def schema_of(model: type[BaseModel]) -> Schema:
+    """The model as one flat JSON Schema in Segment's names; `type` is implied by the tool, so it is left out."""
+    found = model.model_json_schema(by_alias=True, schema_generator=_PlainSchema)
+    properties: Schema = {key: value for key, value in found["properties"].items() if key != "type"}
+    ordered = sorted(properties, key=lambda key: ORDER.index(key) if key in ORDER else -1)
+    required = [name for name in ordered if name in _required(model)]
+    return {
+        "type": "object",
+        "properties": {key: _inlined(properties[key], found.get("$defs", {})) for key in ordered},
+        **({"required": required} if required else {}),
+    }
+
+
+def _inlined(schema: Schema, definitions: Schema) -> Schema:
+    """The schema of a field, with the model it refers to in its place."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    return (
+        {key: value for key, value in definitions[name].items() if key not in ("title", "description")}
+        if name
+        else schema
+    )
+
+
+def _required(model: type[BaseModel]) -> set[str]:
+    named: set[str] = set(getattr(model, "REQUIRED", ()))
+    return named | {field.alias or name for name, field in model.model_fields.items() if field.is_required()}
+
+
+def input_schema(tool: Tool, settings: Settings) -> Schema:
+    """What the tool takes under these settings: `source` where several are configured, `writeKey` where none is."""
+    schema = schema_of(tool.arguments)
+    extra: Schema = {}
+    if settings.source_names:
+        extra["source"] = {
+            "type": "string",
+            "enum": list(settings.source_names),
+            "description": "Which source to send to",
+        }
+    if settings.takes_write_key:
+        extra["writeKey"] = {"type": "string", "description": "Source write key"}
+    return {**schema, "properties": {**schema["properties"], **extra}, "additionalProperties": False}

@@ -1,0 +1,202 @@
+"""The tools that write: one for each kind of message, and one for many at once."""
+
+from typing import Annotated, Any, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from segment_tools.client import Segment
+from segment_tools.errors import InvalidMessage, Problem
+from segment_tools.receipt import Receipt, Warned
+from segment_tools.spec.context import merged_context, merged_integrations
+from segment_tools.spec.messages import (
+    KINDS,
+    ORDER,
+    Alias,
+    AnyMessage,
+    Group,
+    Identify,
+    Page,
+    Screen,
+    Track,
+    parse_message,
+)
+from segment_tools.spec.values import JsonObject, Name, json_value, refusal
+from segment_tools.tools._tool import Route, Schema, schema_of, tool
+
+
+@tool(title="Track an event", echoes=("event", "userId", "anonymousId", "messageId"))
+async def segment_track(message: Track, segment: Segment, route: Route) -> Receipt:
+    """Record one thing a user did.
+
+    Events: 'Product Viewed', 'Product Added', 'Order Completed', 'Email Opened'. Needs userId or anonymousId.
+    Not for traits (segment_identify), views (segment_page, segment_screen) or many messages (segment_batch).
+    A server has no browser: pass ip, locale and timezone in context yourself. Returns messageId; 'accepted'
+    means that Segment took the request, not that the key exists or the message is kept.
+    """
+    return await segment.send(message, source=route.source, write_key=route.write_key)
+
+
+class IdentifyArguments(Identify):
+    """Identify, with shortcuts for the two traits most often set."""
+
+    email: Name = Field(default=None, description="Becomes traits.email")
+    name: Name = Field(default=None, description="Becomes traits.name")
+
+    def message(self) -> tuple[Identify, list[Warned]]:
+        """The identify message, and a warning for each trait that a shortcut overruled."""
+        given = self.traits or {}
+        shortcuts = {key: value for key, value in (("email", self.email), ("name", self.name)) if value is not None}
+        fields = {name: getattr(self, name) for name in Identify.model_fields}
+        traits = {**given, **shortcuts} if shortcuts else self.traits
+        overruled = [key for key, value in shortcuts.items() if key in given and given[key] != value]
+        return Identify.model_validate({**fields, "traits": traits}, by_name=True), [
+            _overruled(key) for key in overruled
+        ]
+
+
+def _overruled(trait: str) -> Warned:
+    text = f"{trait} and traits.{trait} differ; {trait} was sent."
+    return Warned("shortcut_overrules_trait", text, f"traits.{trait}")
+
+
+@tool(title="Identify a user", echoes=("userId", "anonymousId", "traits", "messageId"), idempotent=True)
+async def segment_identify(message: IdentifyArguments, segment: Segment, route: Route) -> Receipt:
+    """Say who a user is: tie traits to an id.
+
+    Traits left out keep their values. Not for actions (segment_track), joining ids (segment_alias) or
+    accounts (segment_group). Needs userId or anonymousId. Returns messageId and traits; 'accepted' is no
+    proof that Segment keeps them.
+    """
+    identify, overruled = message.message()
+    receipt = await segment.send(identify, source=route.source, write_key=route.write_key)
+    return receipt.with_warnings(overruled)
+
+
+@tool(title="Record a page view", echoes=("name", "category", "userId", "anonymousId", "messageId"))
+async def segment_page(message: Page, segment: Segment, route: Route) -> Receipt:
+    """Record that a user saw a page of a website or chat flow.
+
+    App screens: segment_screen; actions: segment_track. Needs userId or anonymousId. A server has no browser:
+    pass ip, locale and timezone in context yourself. Returns messageId; 'accepted' is no proof that Segment
+    keeps it.
+    """
+    return await segment.send(message, source=route.source, write_key=route.write_key)
+
+
+@tool(title="Record a screen view", echoes=("name", "category", "userId", "anonymousId", "messageId"))
+async def segment_screen(message: Screen, segment: Segment, route: Route) -> Receipt:
+    """Record that a user saw a screen of a mobile or desktop app.
+
+    Web pages: segment_page; actions: segment_track. Needs userId or anonymousId. Returns messageId;
+    'accepted' is no proof that Segment keeps it.
+    """
+    return await segment.send(message, source=route.source, write_key=route.write_key)
+
+
+@tool(title="Put a user into a group", echoes=("groupId", "userId", "anonymousId", "messageId"), idempotent=True)
+async def segment_group(message: Group, segment: Segment, route: Route) -> Receipt:
+    """Put a user into a company, account or team and set its traits.
+
+    A user's own traits: segment_identify. Needs groupId, and userId or anonymousId. Segment has no call to
+    leave a group. Returns messageId; 'accepted' is no proof that Segment keeps it.
+    """
+    return await segment.send(message, source=route.source, write_key=route.write_key)
+
+
+@tool(
+    title="Join two ids of a user",
+    echoes=("userId", "previousId", "anonymousId", "messageId"),
+    destructive=True,
+    idempotent=True,
+)
+async def segment_alias(message: Alias, segment: Segment, route: Route) -> Receipt:
+    """Join a user's old id (previousId) to the new one to keep (userId).
+
+    Cannot be undone: mind the direction. At sign-up previousId is the visitor's anonymousId, userId the
+    account's id. Few destinations need it; Segment's profiles join by segment_identify with both ids. Returns
+    messageId; 'accepted' is no proof that Segment keeps it.
+    """
+    return await segment.send(message, source=route.source, write_key=route.write_key)
+
+
+def _item_schema() -> Schema:
+    """One message of any type as one flat object: hosts and models stumble over alternatives."""
+    fields: Schema = {}
+    for model in KINDS.values():
+        for name, schema in schema_of(model)["properties"].items():
+            fields[name] = {key: value for key, value in schema.items() if key != "description"}
+    kind = {"type": "string", "enum": list(KINDS)}
+    ordered = {name: fields[name] for name in ORDER if name in fields}
+    return {
+        "type": "object",
+        "properties": {"type": kind, **ordered},
+        "required": ["type"],
+        "additionalProperties": False,
+    }
+
+
+def _items(value: object) -> object:
+    found = json_value(value)
+    if not isinstance(found, list):
+        raise refusal(
+            "{field} must be a list of messages.",
+            'Pass [{"type": "track", "event": "Order Completed", "userId": "u1"}].',
+        )
+    return cast("list[object]", found)
+
+
+class BatchArguments(BaseModel):
+    """Messages, and what is added to each of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+    batch: Annotated[list[Any], BeforeValidator(_items), WithJsonSchema({"type": "array", "minItems": 1})] = Field(
+        description="Each with its type and what that type's tool takes: track needs event, group groupId, alias previousId; "
+        "all need userId or anonymousId",
+        json_schema_extra=lambda schema: schema.update(items=_item_schema()),
+    )
+    context: JsonObject = Field(default=None, description="For every message; its own values win")
+    integrations: JsonObject = Field(default=None, description="For every message; its own values win")
+
+    def messages(self, *, identity: bool) -> list[AnyMessage]:
+        """The messages with the shared context and integrations in each.
+
+        Raises:
+            InvalidMessage: with the problems of every message, by index.
+
+        """
+        problems: list[Problem] = []
+        found: list[AnyMessage] = []
+        for index, item in enumerate(self.batch):
+            try:
+                found.append(parse_message(json_value(item), index=index, identity=identity))
+            except InvalidMessage as error:
+                problems += error.problems
+        if problems:
+            raise InvalidMessage(problems)
+        return [self._completed(message) for message in found]
+
+    def _completed(self, message: AnyMessage) -> AnyMessage:
+        if self.context is None and self.integrations is None:
+            return message
+        return message.model_copy(
+            update={
+                "context": merged_context(message.context, self.context),
+                "integrations": merged_integrations(message.integrations, self.integrations),
+            }
+        )
+
+
+@tool(title="Send many messages", echoes=("count", "messageIds", "requests"))
+async def segment_batch(message: BatchArguments, segment: Segment, route: Route) -> Receipt:
+    """Send messages of any of the six types in one call, in order.
+
+    If one would be lost none is sent, and error.problems lists each by index. Over 2,500 messages or 500 KB
+    go out in several requests. For one message use its own tool. Returns count and messageIds in order;
+    'accepted' is no proof that Segment keeps them.
+    """
+    messages = message.messages(identity=segment.settings.anonymous_id == "require")
+    return await segment.send_batch(messages, source=route.source, write_key=route.write_key)
+
+
+TOOLS = (segment_track, segment_identify, segment_page, segment_screen, segment_group, segment_alias, segment_batch)

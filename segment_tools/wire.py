@@ -1,0 +1,204 @@
+"""Requests to Segment and its answers, as values: what bytes go where, and what an answer means."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+
+from pydantic_core import to_json
+
+from segment_tools._version import __version__
+from segment_tools.errors import NotFound, Problem, RateLimited, Rejected, TooLarge, Unauthorized, Unavailable
+from segment_tools.spec import limits
+
+LIBRARY = {"name": "segment-tools", "version": __version__}
+"""What this package calls itself in `context.library`."""
+
+EXCERPT_CHARACTERS = 300
+"""How much of an answer that is not JSON an error repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST: the path below the data plane's base URL, the body, and how many messages stand in it."""
+
+    path: str
+    body: bytes = field(repr=False)
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: status, the headers' names in lower case, and the body's beginning."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def stamped(message: Mapping[str, Any], message_id: str, timestamp: str) -> dict[str, Any]:
+    """The message complete with id, time and `context.library`, as a new one; what the caller set stays."""
+    context: Mapping[str, Any] = message.get("context") or {}
+    return {"messageId": message_id, **message, "timestamp": timestamp, "context": {"library": LIBRARY, **context}}
+
+
+def headers(write_key: str, attempt: int) -> dict[str, str]:
+    """The headers of the given attempt, counted from 0.
+
+    Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#authentication;
+    `X-Retry-Count` as Segment's own libraries send it.
+    """
+    secret = b64encode(f"{write_key}:".encode()).decode()
+    common = {
+        "Authorization": f"Basic {secret}",
+        "Content-Type": "application/json",
+        "User-Agent": f"segment-tools/{__version__}",
+    }
+    return common if attempt == 0 else {**common, "X-Retry-Count": str(attempt)}
+
+
+def single(message: Mapping[str, Any], sent_at: str) -> Request:
+    """The request for one message, to the path of its type.
+
+    Raises:
+        TooLarge: above 32 KB.
+
+    """
+    body = to_json({**{key: value for key, value in message.items() if key != "type"}, "sentAt": sent_at})
+    _check_size(body, message, None)
+    return Request(f"/v1/{message['type']}", body, 1)
+
+
+def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request]:
+    """The `/v1/batch` requests that carry the messages in order, as few as Segment's limits allow.
+
+    Raises:
+        TooLarge: naming every message above 32 KB.
+
+    """
+    parts = [to_json(message) for message in messages]
+    problems = [
+        problem
+        for index, (part, message) in enumerate(zip(parts, messages, strict=True))
+        if (problem := _too_large(part, message, index))
+    ]
+    if problems:
+        raise TooLarge(problems)
+    head, tail = b'{"batch":[', b'],"sentAt":"' + sent_at.encode() + b'"}'
+    room = limits.BATCH_BYTES - len(head) - len(tail)
+    return [Request("/v1/batch", head + b",".join(chunk) + tail, len(chunk)) for chunk in _chunks(parts, room)]
+
+
+def _chunks(parts: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
+    used = 0
+    for part in parts:
+        if chunk and (len(chunk) == limits.BATCH_MESSAGES or used + len(part) + 1 > room):
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(part)
+        used += len(part) + 1
+    if chunk:
+        yield chunk
+
+
+def _check_size(body: bytes, message: Mapping[str, Any], index: int | None) -> None:
+    if problem := _too_large(body, message, index):
+        raise TooLarge([problem])
+
+
+def _too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Problem | None:
+    if len(body) <= limits.MESSAGE_BYTES:
+        return None
+    largest = max(message, key=lambda key: len(to_json(message[key])))
+    text = f"The message is {len(body):,} bytes on the wire; Segment takes {limits.MESSAGE_BYTES:,}."
+    return Problem(
+        "too_large", text, f"Shorten {largest}, its largest field, or split it over several messages.", largest, index
+    )
+
+
+def decipher(answer: Answer, now: datetime) -> dict[str, Any]:
+    """The JSON object that Segment answered with; empty where the answer is none.
+
+    Raises:
+        Unauthorized, NotFound, RateLimited, Rejected: Segment did not accept the request.
+        Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`).
+
+    """
+    body = _object(answer.body)
+    if 200 <= answer.status < 300 and body.get("success") is not False:
+        return body
+    code, said = _reason(answer, body)
+    text = f"Segment answered {answer.status}{f': {said}' if said else ''}".rstrip(".") + "."
+    wait = _retry_after(answer.headers, now)
+    status = answer.status
+    if status in (408, 410, 460) or (status >= 500 and status not in (501, 505, 511)):
+        raise Unavailable(
+            text, status_code=status, response_body=body, code=code, hint=_AGAIN, retry_after_seconds=wait
+        )
+    kind, hint = _REJECTIONS.get(status, (Rejected, _HINTS.get(status // 100, "")))
+    raise kind(text, status_code=status, response_body=body, code=code, hint=hint, retry_after_seconds=wait)
+
+
+_AGAIN = "Try again later with the same messageId, which makes a repeat safe."
+
+_REJECTIONS: dict[int, tuple[type[Rejected], str]] = {
+    401: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and the region (SEGMENT_REGION)."),
+    403: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and that the source allows it."),
+    404: (NotFound, "Check SEGMENT_DATA_PLANE_URL: no Segment data plane answers there."),
+    413: (Rejected, "Send fewer or smaller messages."),
+    429: (RateLimited, "Wait, then try again with the same messageId, which makes a repeat safe."),
+}
+
+_HINTS = {
+    3: "Redirects are not followed: set SEGMENT_DATA_PLANE_URL to the final address.",
+    4: "Mend the message as Segment says; the same call will be refused again.",
+    5: "Check SEGMENT_DATA_PLANE_URL: what answers there does not take messages.",
+}
+"""What to do about an answer that has no entry of its own, by its hundreds. Sources for the retryable statuses:
+the shared retry rules of Segment's own libraries."""
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        parsed: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+
+
+def _reason(answer: Answer, body: Mapping[str, Any]) -> tuple[str, str]:
+    """The code and the sentence of an answer, wherever one of Segment's three error shapes has them."""
+    nested: object = body.get("error")
+    inner = cast("Mapping[str, Any]", nested) if isinstance(nested, dict) else body
+    code, said = inner.get("code"), inner.get("message", nested)
+    if not isinstance(said, str) and not body:
+        said = _text(answer)
+    return (code if isinstance(code, str) else ""), _excerpt(said if isinstance(said, str) else "")
+
+
+def _text(answer: Answer) -> str:
+    text = answer.body.decode("utf-8", "replace").strip()
+    return "an HTML page" if text[:1] == "<" else text
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= EXCERPT_CHARACTERS else f"{line[:EXCERPT_CHARACTERS]} [cut]"
+
+
+def _retry_after(found: Mapping[str, str], now: datetime) -> float | None:
+    """The wait in seconds that the answer asks for: `Retry-After` as seconds or HTTP date, else `X-RateLimit-Reset`."""
+    for name in ("retry-after", "x-ratelimit-reset"):
+        text = found.get(name, "").strip()
+        if text.isascii() and text.isdigit():
+            return float(text[:9])
+        if text and name == "retry-after":
+            try:
+                return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
+            except (ValueError, TypeError):
+                continue
+    return None
