@@ -57,7 +57,7 @@ def _json_object(value: object) -> object:
         parsed: object = json.loads(value)
     except ValueError:
         parsed = None
-    if not isinstance(parsed, dict):
+    if not isinstance(parsed, dict) or not all(name.strip() for name in cast("dict[str, Any]", parsed)):
         raise _wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
     return cast("dict[str, Any]", parsed)
 
@@ -215,7 +215,7 @@ def base_url(value: str) -> str:
         raise _wrong("is not a host or URL; pass something like api.segment.io") from None
     if url.username is not None or url.password is not None or url.query or url.fragment:
         raise _wrong("must not hold a user name, password, query or fragment; pass the address alone")
-    if not re.fullmatch(r"[A-Za-z0-9.:-]+", host) or re.search(r"[^A-Za-z0-9/._~-]", url.path):
+    if not re.fullmatch(r"[A-Za-z0-9.:-]+", host) or re.search(r"[^A-Za-z0-9/._~-]|\.\.", url.path):
         raise _wrong("is not a host or URL; pass something like api.segment.io")
     local = is_loopback(host)
     scheme = "http" if bare and local else url.scheme

@@ -83,12 +83,15 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 """What is called: the documents' own examples, and one call as models get it wrong."""
 
 _HOW_ON = """
-Next:
-  segment-tools sandbox                      keep a sandbox running, with every message it gets
-  segment-tools call segment_track '{"event": "Order Completed", "userId": "u1"}'
-  segment-tools tools --json                 what a model sees
-  segment-tools http --port 8080             the same tools over HTTP
-"""
+Try next, with the segment-tools that runs this demo ({program}):
+
+  a sandbox that keeps what it gets      segment-tools sandbox
+  one call to it, from another terminal  SEGMENT_DATA_PLANE_URL=127.0.0.1:8765 SEGMENT_WRITE_KEY=any \\
+                                           segment-tools call segment_track '{{"event": "Order Completed", "userId": "u1"}}'
+  what arrived there                     curl 'http://127.0.0.1:8765/_sandbox/messages?limit=5'
+  what a model sees                      segment-tools tools --json
+  the tools over HTTP                    segment-tools http --port 8080
+  your own Segment source                SEGMENT_WRITE_KEY=... segment-tools call segment_track '...'"""
 
 
 async def demo(out: TextIO) -> bool:
@@ -113,7 +116,7 @@ async def demo(out: TextIO) -> bool:
             ],
             out,
         )
-        print(_HOW_ON, file=out)
+        print(_HOW_ON.format(program=sys.argv[0]), file=out)
         return _as_promised(results, set(arrived))
 
 
@@ -145,7 +148,7 @@ def _called(call: tuple[str, dict[str, Any]], result: CallToolResult) -> tuple[s
     name, arguments = call
     facts = _facts(result)
     answer = f"{facts.get('status')}" if facts["success"] else f"refused: {facts['errorMessage']}"
-    return name, _cut(json.dumps(arguments, ensure_ascii=False), 60), _cut(answer, 160)
+    return name, _cut(json.dumps(arguments, ensure_ascii=False), 60), _cut(answer, 110)
 
 
 def _arrived(row: dict[str, Any]) -> tuple[str, ...]:

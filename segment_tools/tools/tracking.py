@@ -137,6 +137,8 @@ def _item_schema() -> Schema:
 
 def _items(value: object) -> object:
     found = json_value(value)
+    if isinstance(found, dict):
+        return [found]
     if not isinstance(found, list):
         raise refusal(
             "{field} must be a list of messages.",

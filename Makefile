@@ -1,0 +1,55 @@
+# Everything from a bare clone: needs Python 3.11 or later and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test check unit lint types layers generate wheel clean help
+
+help: ## list what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+.venv/made: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt --upgrade pip
+	touch $@
+
+.venv/run: .venv/made pyproject.toml
+	$(PIP) install -c constraints.txt --editable .
+	touch $@
+
+.venv/test: .venv/run
+	$(PIP) install -c constraints.txt --editable '.[test]'
+	touch $@
+
+demo: .venv/run ## set up and show the main job on an embedded sandbox
+	$(BIN)/segment-tools demo
+
+test: .venv/test lint types layers wheel ## set up and check everything, the tests against the built wheel
+
+check: test
+
+wheel: .venv/test ## build the wheel, and test what is in it
+	rm -rf dist .venv/wheel
+	$(PIP) wheel --no-deps --wheel-dir dist .
+	$(PIP) install --no-deps --target .venv/wheel dist/segment_tools-*.whl
+	PYTHONPATH=.venv/wheel $(BIN)/pytest $(TESTS)
+
+unit: .venv/test ## the tests against the checkout, for work on it: make unit TESTS="-k batch"
+	$(BIN)/pytest $(TESTS)
+
+lint: .venv/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/test
+	$(BIN)/pyright
+
+layers: .venv/test
+	$(BIN)/lint-imports
+
+generate: .venv/test ## write anew what is generated: snapshots and the README's tables
+	$(BIN)/python scripts/generate.py
+
+clean: ## forget what was set up and built
+	rm -rf .venv .cache dist build

@@ -1,0 +1,94 @@
+"""Writes anew what is generated: the snapshots of the tools, and the README's tables between their marks."""
+
+import json
+import re
+from pathlib import Path
+
+from segment_tools.settings import Settings
+from segment_tools.tools import TOOLS, definition
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = {"S0": "Flows app", "S1": "AACFlow", "S2": "GoInsight", "S3": "Indite block"}
+
+
+def tool_table() -> str:
+    """Name, what it does, and what it takes."""
+    shown = [definition(tool, Settings.from_env(environ={"SEGMENT_WRITE_KEY": "any"})) for tool in TOOLS]
+    lines = ["| tool | what it does | arguments |", "|---|---|---|"]
+    for tool in shown:
+        first = tool["description"].split(". ")[0].rstrip(".") + "."
+        schema = tool["inputSchema"]
+        names = [f"**`{name}`**" if name in schema.get("required", ()) else f"`{name}`" for name in schema["properties"]]
+        lines.append(f"| `{tool['name']}` | {first} | {', '.join(names)} |")
+    return "\n".join(lines)
+
+
+def settings_table() -> str:
+    """Every setting, its default and what it means."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        value = field.get_default(call_default_factory=True)
+        shown = ",".join(value) if isinstance(value, tuple) else value
+        default = "" if shown in (None, {}) else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
+        lines.append(f"| `SEGMENT_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+def proofs() -> dict[str, list[str]]:
+    """Statement number to the tests that name it."""
+    found: dict[str, list[str]] = {}
+    marked = re.compile(r"@statement\(([^)]*)\)\n(?:@.*\n(?:(?![@a]).*\n)*)*(?:async )?def (test_\w+)")
+    for path in sorted((ROOT / "tests").glob("test_s?_*.py")):
+        for numbers, test in marked.findall(path.read_text(encoding="utf-8")):
+            for number in re.findall(r'"(S\d\.\d+)"', numbers):
+                found.setdefault(number, []).append(test)
+    return found
+
+
+def parity_table() -> str:
+    """What each document promises, and the tests that prove it."""
+    statements: dict[str, str] = json.loads((ROOT / "tests/statements.json").read_text(encoding="utf-8"))
+    proved = proofs()
+    lines = ["| number | document | promise | proved by |", "|---|---|---|---|"]
+    for number, text in statements.items():
+        tests = proved.get(number, [])
+        shown = f"`{tests[0]}`" + (f" and {len(tests) - 1} more" if len(tests) > 1 else "") if tests else "to come"
+        lines.append(f"| {number} | {DOCUMENTS[number[:2]]} | {text} | {shown} |")
+    return "\n".join(lines)
+
+
+TABLES = {"tools": tool_table, "settings": settings_table, "parity": parity_table}
+
+
+def readme(text: str) -> str:
+    """The README with its tables written anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}: made by `make generate` -->", f"<!-- end of {name} -->"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        text, count = pattern.subn(lambda _, made=table(), b=begin, e=end: f"{b}\n{made}\n{e}", text)
+        if count != 1:
+            raise SystemExit(f"README.md needs one pair of marks for {name}")
+    return text
+
+
+def snapshots() -> dict[str, str]:
+    """File name to content, for every tool as a server with a key lists it."""
+    chosen = Settings.from_env(environ={"SEGMENT_WRITE_KEY": "any"})
+    return {f"{tool.name}.json": json.dumps(definition(tool, chosen), indent=2) + "\n" for tool in TOOLS}
+
+
+def main() -> None:
+    """Write all of it."""
+    folder = ROOT / "tests" / "snapshots"
+    folder.mkdir(exist_ok=True)
+    made = snapshots()
+    for stale in set(folder.glob("*.json")) - {folder / name for name in made}:
+        stale.unlink()
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    path = ROOT / "README.md"
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

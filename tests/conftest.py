@@ -1,0 +1,52 @@
+"""Fixtures; what they are made of is in `support`."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Caller, Time, facts, mcp, settings
+
+from segment_tools.sandbox.run import Sandbox
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def _running_sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(_running_sandbox: Sandbox) -> Sandbox:
+    """A sandbox that has had no messages yet."""
+    _running_sandbox.store.clear()
+    return _running_sandbox
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def call(sandbox: Sandbox) -> Caller:
+    """Call a tool over MCP, under settings given by keyword, against the sandbox; the structured result."""
+
+    async def once(name: str, arguments: Mapping[str, Any] | None = None, /, **chosen: Any) -> dict[str, Any]:
+        async with mcp(settings(data_plane_url=sandbox.url, **chosen)) as client:
+            return facts(await client.call_tool(name, dict(arguments or {})))
+
+    return once
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """An environment for a process of its own: no settings but the given ones, and a home of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEGMENT_")}
+    return {**kept, "XDG_DATA_HOME": str(tmp_path / "data"), "HOME": str(tmp_path), "PYTHONWARNINGS": "error"}

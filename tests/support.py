@@ -1,0 +1,134 @@
+"""What the tests share: the tools as an MCP client calls them, upstreams that fail on request, and a clock that stands."""
+
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+from mcp import Client
+from mcp.types import CallToolResult
+
+from segment_tools import Segment, Settings, Transport
+from segment_tools.client import Surroundings
+from segment_tools.sandbox.run import Sandbox
+from segment_tools.surfaces.mcp_server import build
+
+ROOT = Path(__file__).parent.parent
+KEY = "wk-RECOGNISABLE-4f9c2b71d0"
+"""A write key that no other text contains."""
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, 123000, tzinfo=UTC)
+SENT_AT = "2026-11-23T12:00:00.123Z"
+
+
+def arrived(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """What the sandbox would deliver, in the order of arrival."""
+    return [row["message"] for row in reversed(sandbox.store.messages({}, False, 10_000))]
+
+
+def rows(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """Everything the sandbox took, discarded or not, in the order of arrival."""
+    return list(reversed(sandbox.store.messages({}, None, 10_000)))
+
+
+_STAMPED = (
+    "messageId", "timestamp", "receivedAt", "sentAt", "originalTimestamp", "channel", "version", "projectId",
+    "writeKey", "_metadata",
+)  # fmt: skip
+
+
+def comparable(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A delivered message without what Segment's own end-to-end tester leaves out of its comparison."""
+    context = {key: value for key, value in message.get("context", {}).items() if key != "library"}
+    kept = {key: value for key, value in {**message, "context": context}.items() if key not in _STAMPED}
+    return {key: value for key, value in kept.items() if value != {}}
+
+
+def settings(**values: Any) -> Settings:
+    """Settings as the environment would give them: names in lower case, without the prefix."""
+    environ = {f"SEGMENT_{name.upper()}": str(value) for name, value in values.items()}
+    return Settings.from_env(environ={"SEGMENT_WRITE_KEY": KEY, **environ})
+
+
+@dataclass
+class Time:
+    """A clock that stands until somebody waits."""
+
+    now: datetime = NOW
+    waits: list[float] = field(default_factory=list)
+    _ids: Iterator[int] = field(default_factory=lambda: count(1))
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += timedelta(seconds=seconds)
+
+    def surroundings(self, jitter: float = 1.0) -> Surroundings:
+        return Surroundings(
+            now=lambda: self.now,
+            monotonic=lambda: (self.now - NOW).total_seconds(),
+            sleep=self.sleep,
+            new_id=lambda: f"id-{next(self._ids):08}",
+            jitter=lambda: jitter,
+        )
+
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+@dataclass
+class Upstream:
+    """A data plane that answers as told, one answer after the other, the last one for ever."""
+
+    answers: list[httpx.Response | Exception]
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    def transport(self, base_url: str = "https://api.segment.io") -> Transport:
+        return Transport(base_url, httpx.MockTransport(self))
+
+
+def accepting() -> Upstream:
+    return Upstream([httpx.Response(200, json={"success": True})])
+
+
+def answering(*answers: httpx.Response | Exception) -> Upstream:
+    return Upstream(list(answers))
+
+
+@asynccontextmanager
+async def mcp(chosen: Settings, transport: Transport | None = None, mode: str = "auto") -> AsyncIterator[Client]:
+    """An MCP client of the tools under these settings, in this process; `mode` "legacy" speaks the 2025 revisions."""
+    segment = Segment(chosen, transport=transport or Transport(chosen.endpoint))
+    async with Client(build(segment), raise_exceptions=True, mode=mode) as client:  # type: ignore[arg-type]
+        yield client
+
+
+def facts(result: CallToolResult) -> dict[str, Any]:
+    """The structured result, which the text must equal and the error flag must match."""
+    found = result.structured_content
+    assert [json.loads(block.text) for block in result.content] == [found]  # type: ignore[union-attr]
+    assert result.is_error is not found["success"]
+    return found
+
+
+Caller = Callable[..., Any]
+
+
+def program(*arguments: str) -> list[str]:
+    """The command line of the installed program."""
+    return [sys.executable, "-m", "segment_tools", *arguments]
+
+

@@ -1,0 +1,108 @@
+"""The settings: what each takes, and the one line that a wrong one gets."""
+
+from pathlib import Path
+
+import pytest
+from support import KEY, settings
+
+from segment_tools import NotConfigured, Segment, Settings
+from segment_tools.settings import misspelt
+
+WRONG = {
+    "SEGMENT_WRITE_KEY": ["has space", 'quo"te', "wk:x", "schlüssel"],
+    "SEGMENT_SOURCES": ["web", "[1]", '{"web": 5}', '{"web": "has space"}', '{"": "key"}'],
+    "SEGMENT_REGION": ["mars", "US-east"],
+    "SEGMENT_DATA_PLANE_URL": [
+        "http://api.segment.io",
+        "https://user:hunter2-secret@api.segment.io",
+        "https://user@api.segment.io",
+        "https://api.segment.io?key=hunter2-secret",
+        "https://api.segment.io/#x",
+        "https://",
+        "api.segment.io:99999",
+        "api segment io",
+        "https://api.segment.io/v1/../admin",
+        "file:///etc/passwd",
+        "//api.segment.io",
+    ],
+    "SEGMENT_ANONYMOUS_ID": ["maybe"],
+    "SEGMENT_ALLOW_WRITE_KEY_ARG": ["maybe"],
+    "SEGMENT_DRY_RUN": ["2"],
+    "SEGMENT_READ_ONLY": ["maybe"],
+    "SEGMENT_TOOLSETS": ["tracking,flying"],
+    "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_setting_is_named_in_one_line_without_its_value(name: str, value: str) -> None:
+    with pytest.raises(NotConfigured) as raised:
+        Settings.from_env(environ={name: value})
+    assert str(raised.value).startswith(name)
+    assert "\n" not in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.setting == name
+
+
+def test_every_setting_has_a_wrong_value_in_the_table() -> None:
+    assert set(WRONG) == {f"SEGMENT_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_without_any_setting_the_defaults_hold() -> None:
+    read = Settings.from_env(environ={})
+    assert (read.endpoint, read.anonymous_id, read.has_key) == ("https://api.segment.io", "require", False)
+    assert not (read.dry_run or read.read_only or read.allow_write_key_arg)
+    assert read.timeout_seconds == 30
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_a_blank_setting_is_absent(blank: str) -> None:
+    assert Settings.from_env(environ={"SEGMENT_WRITE_KEY": blank, "SEGMENT_REGION": blank}) == Settings()
+
+
+@pytest.mark.parametrize("yes", ["true", "TRUE", "1", "yes", "on"])
+def test_switches_take_the_usual_words(yes: str) -> None:
+    assert settings(dry_run=yes).dry_run
+
+
+def test_the_region_chooses_the_host_and_a_url_goes_before_it() -> None:
+    assert settings(region="eu").endpoint == "https://events.eu1.segmentapis.com"
+    assert settings(region="eu", data_plane_url="api.example.com").endpoint == "https://api.example.com"
+
+
+def test_no_representation_shows_a_key() -> None:
+    read = settings(sources='{"web": "wk-OTHER-8f1d"}')
+    segment = Segment(read)
+    for shown in (repr(read), str(read), f"{read.model_dump()}", read.model_dump_json(), repr(segment), repr(read.sources)):
+        assert KEY not in shown
+        assert "wk-OTHER-8f1d" not in shown
+
+
+def test_a_file_gives_settings_that_the_environment_overrides(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# ours\nexport SEGMENT_WRITE_KEY='from-file'\nSEGMENT_REGION=eu\nOTHER=x\n", encoding="utf-8")
+    assert Settings.from_env(file, {}).region == "eu"
+    both = Settings.from_env(file, {"SEGMENT_WRITE_KEY": "from-environment"})
+    assert both.write_key is not None
+    assert both.write_key.get_secret_value() == "from-environment"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotConfigured, match="--env-file"):
+        Settings.from_env(tmp_path / "none.env", {})
+
+
+def test_the_embedded_sandbox_brings_its_own_key() -> None:
+    read = Settings.from_env(environ={"SEGMENT_DATA_PLANE_URL": "sandbox"})
+    assert read.has_key
+    assert not read.takes_write_key
+
+
+def test_the_embedded_sandbox_is_the_commands_to_start() -> None:
+    with pytest.raises(NotConfigured, match="Start `segment-tools sandbox`"):
+        Segment(settings(data_plane_url="sandbox"))
+
+
+def test_a_setting_spelt_wrong_is_recognised() -> None:
+    given = {"SEGMENT_WRITEKEY": "x", "SEGMENT_DRYRUN": "1", "SEGMENT_PROJECT": "other", "SEGMENT_REGION": "us"}
+    assert misspelt(given) == {"SEGMENT_WRITEKEY": "SEGMENT_WRITE_KEY", "SEGMENT_DRYRUN": "SEGMENT_DRY_RUN"}

@@ -1,0 +1,151 @@
+"""What a model and its host see of the tools: stored, within bounds, and in the form that every client accepts."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from support import KEY, mcp, settings
+
+from segment_tools import Settings
+from segment_tools.sandbox.run import Sandbox
+from segment_tools.surfaces.mcp_server import INSTRUCTIONS
+from segment_tools.tools import TOOLS, definition, offered
+
+pytestmark = pytest.mark.anyio
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+CHOSEN = settings()
+DEFINITIONS = {tool.name: definition(tool, CHOSEN) for tool in TOOLS}
+BUDGET, BUDGET_WITH_OUTPUT = 9_000, 15_000
+"""Bytes of compact JSON: all of it is paid for by every model on every turn."""
+
+VARIANTS = {
+    "with a key": CHOSEN,
+    "without a key": Settings(),
+    "with named sources": settings(write_key="", sources='{"web": "key-1", "ios": "key-2"}'),
+}
+each_tool = pytest.mark.parametrize("name", DEFINITIONS)
+
+
+def schemas(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema and every schema in it."""
+    yield found
+    below = [*found.get("properties", {}).values(), *([found["items"]] if "items" in found else [])]
+    for schema in below:
+        yield from schemas(schema)
+
+
+@each_tool
+def test_a_definition_is_the_stored_one(name: str) -> None:
+    stored = SNAPSHOTS / f"{name}.json"
+    assert stored.exists(), "run `make generate` and look at the new snapshot"
+    assert json.loads(stored.read_text(encoding="utf-8")) == DEFINITIONS[name], "run `make generate`, look at the diff"
+
+
+def test_no_snapshot_is_left_of_a_tool_that_is_gone() -> None:
+    assert {path.stem for path in SNAPSHOTS.glob("*.json")} == set(DEFINITIONS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+async def test_mcp_lists_the_definitions_as_they_are_and_in_order(variant: str) -> None:
+    chosen = VARIANTS[variant]
+    async with mcp(chosen) as client:
+        listed = (await client.list_tools()).tools
+    shown = [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in listed]
+    assert shown == [definition(tool, chosen) for tool in offered(chosen)]
+
+
+@each_tool
+def test_names_titles_and_annotations_are_explicit(name: str) -> None:
+    found = DEFINITIONS[name]
+    assert re.fullmatch(r"segment_[a-z]+", name)
+    assert found["title"]
+    assert set(found["annotations"]) == {"title", "readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
+    assert 100 <= len(found["description"]) <= 1000
+    assert not re.search(r"\b(always|never|must|you should)\b", found["description"], re.IGNORECASE)
+
+
+@each_tool
+def test_descriptions_promise_no_more_than_accepted(name: str) -> None:
+    text = DEFINITIONS[name]["description"]
+    assert "'accepted'" in text
+    assert re.search(r"no proof that Segment keeps|not that the key exists or the message is kept", text)
+
+
+@each_tool
+def test_descriptions_name_only_tools_that_exist(name: str) -> None:
+    assert set(re.findall(r"segment_\w+", DEFINITIONS[name]["description"])) <= set(DEFINITIONS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@each_tool
+def test_schemas_hold_nothing_that_a_client_stumbles_over(name: str, variant: str) -> None:
+    found = definition(next(tool for tool in TOOLS if tool.name == name), VARIANTS[variant])
+    for root in (found["inputSchema"], found["outputSchema"]):
+        Draft202012Validator.check_schema(root)
+        assert root["type"] == "object"
+        for schema in schemas(root):
+            banned = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "title", "default", "examples", "format"}
+            assert not banned & set(schema)
+            assert isinstance(schema["type"], str)
+            assert schema["type"] != "array" or "items" in schema
+    assert found["inputSchema"]["additionalProperties"] is False
+    assert all(schema.get("description") for schema in found["inputSchema"]["properties"].values())
+    free = [schema for schema in schemas(found["inputSchema"]) if schema["type"] == "object" and "properties" not in schema]
+    assert all(schema["additionalProperties"] is True for schema in free)
+
+
+def size(*parts: str) -> int:
+    found = [{part: tool[part] for part in parts} for tool in DEFINITIONS.values()]
+    return sum(len(json.dumps(tool, separators=(",", ":"), ensure_ascii=False).encode()) for tool in found)
+
+
+def test_the_list_stays_within_its_budget(record_property: pytest.FixtureRequest) -> None:
+    for_models = size("name", "description", "inputSchema")
+    in_all = size("name", "description", "inputSchema", "outputSchema")
+    print(f"\nbytes of the seven tools: {for_models} for models (at most {BUDGET}), {in_all} with output schemas "
+          f"(at most {BUDGET_WITH_OUTPUT})")  # fmt: skip
+    assert for_models <= BUDGET
+    assert in_all <= BUDGET_WITH_OUTPUT
+
+
+def test_instructions_are_short_and_name_every_tool() -> None:
+    assert len(INSTRUCTIONS) < 1000
+    assert set(re.findall(r"segment_\w+", INSTRUCTIONS)) == set(DEFINITIONS)
+
+
+async def test_a_source_argument_appears_with_several_sources(sandbox: Sandbox) -> None:
+    chosen = settings(write_key="", sources='{"web": "key-1", "ios": "key-2"}', data_plane_url=sandbox.url)
+    async with mcp(chosen) as client:
+        schema = (await client.list_tools()).tools[0].input_schema
+        good = await client.call_tool("segment_page", {"userId": "u1", "source": "ios"})
+        none = await client.call_tool("segment_page", {"userId": "u1"})
+        wrong = await client.call_tool("segment_page", {"userId": "u1", "source": "android"})
+    assert schema["properties"]["source"]["enum"] == ["web", "ios"]
+    assert "writeKey" not in schema["properties"]
+    assert [result.is_error for result in (good, none, wrong)] == [False, True, True]
+    assert "Pass one of web, ios" in str(none.structured_content)
+    assert len(sandbox.store.messages({}, None, 10)) == 1
+
+
+async def test_read_only_hides_and_refuses_what_writes() -> None:
+    async with mcp(settings(read_only=True)) as client:
+        listed = (await client.list_tools()).tools
+        refused = await client.call_tool("segment_track", {"event": "A", "userId": "u1"})
+    assert listed == []
+    assert refused.structured_content is not None
+    assert refused.structured_content["error"]["code"] == "not_configured"
+    assert "SEGMENT_READ_ONLY" in refused.structured_content["errorMessage"]
+
+
+async def test_the_list_needs_no_settings_at_all() -> None:
+    async with mcp(Settings()) as client:
+        assert len((await client.list_tools()).tools) == len(TOOLS)
+        result = await client.call_tool("segment_track", {"event": "A", "userId": "u1"})
+    assert result.structured_content is not None
+    assert result.structured_content["error"]["code"] == "not_configured"
+    assert "SEGMENT_WRITE_KEY" in result.structured_content["errorMessage"]
+    assert KEY not in str(result)
