@@ -1,5 +1,6 @@
 """Writes anew what is generated: the snapshots of the tools, and the README's tables between their marks."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -37,12 +38,19 @@ def settings_table() -> str:
 def proofs() -> dict[str, list[str]]:
     """Statement number to the tests that name it."""
     found: dict[str, list[str]] = {}
-    marked = re.compile(r"@statement\(([^)]*)\)\n(?:@.*\n(?:(?![@a]).*\n)*)*(?:async )?def (test_\w+)")
     for path in sorted((ROOT / "tests").glob("test_s?_*.py")):
-        for numbers, test in marked.findall(path.read_text(encoding="utf-8")):
-            for number in re.findall(r'"(S\d\.\d+)"', numbers):
-                found.setdefault(number, []).append(test)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for number in _named(node):
+                    found.setdefault(number, []).append(node.name)
     return found
+
+
+def _named(test: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """The numbers in the test's `@statement(...)` marks."""
+    calls = [mark for mark in test.decorator_list if isinstance(mark, ast.Call)]
+    marks = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "statement"]
+    return [str(ast.literal_eval(argument)) for mark in marks for argument in mark.args]
 
 
 def parity_table() -> str:

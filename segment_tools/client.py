@@ -5,7 +5,6 @@ import json
 import random
 import time
 import uuid
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from segment_tools import wire
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Rejected, SegmentError, Unavailable
 from segment_tools.outbox.retry import wait_before_next
 from segment_tools.receipt import Receipt, Warned
-from segment_tools.settings import Settings
+from segment_tools.settings import Settings, hidden
 from segment_tools.spec.advice import warnings
 from segment_tools.spec.messages import AnyMessage, no_identity
 from segment_tools.spec.values import iso_utc, wire_timestamp
@@ -23,9 +22,6 @@ from segment_tools.transport import Transport
 
 ATTEMPT_SECONDS = 10.0
 """How long one attempt may take before the next. Source: the request time-out of Segment's own Node library."""
-
-SHORTEST_SECRET = 8
-"""Characters from which on a key is taken out of answers."""
 
 
 def _utc_now() -> datetime:
@@ -214,20 +210,9 @@ class Segment:
     ) -> tuple[int, Mapping[str, Any]]:
         sent = wire.headers(write_key, attempt)
         answer = await self._transport.post(request.path, request.body, sent, seconds)
-        cleaned = replace(answer, body=_without(answer.body, write_key))
-        return answer.status, wire.decipher(cleaned, self._outside.now())
-
-
-def _without(text: bytes, secret: str) -> bytes:
-    """The answer without the key, which a proxy that repeats the request would put there.
-
-    Real keys have 32 characters; what is as short as a word of the answer itself is no secret to keep.
-    """
-    if len(secret) < SHORTEST_SECRET:
-        return text
-    for shown in (b64encode(f"{secret}:".encode()), secret.encode()):
-        text = text.replace(shown, b"[write key]")
-    return text
+        # A proxy may answer with what it was sent, the key among it.
+        body = hidden(answer.body.decode("utf-8", "surrogateescape"), [write_key]).encode("utf-8", "surrogateescape")
+        return answer.status, wire.decipher(replace(answer, body=body), self._outside.now())
 
 
 def _generated(index: int | None) -> Warned:

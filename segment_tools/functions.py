@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, Problem, SegmentError
-from segment_tools.settings import Settings
+from segment_tools.settings import Settings, hidden
 from segment_tools.tools import Result, call, input_schema, offered, refused
 from segment_tools.tools._tool import Schema, Tool
 
@@ -98,7 +98,8 @@ async def dispatch(name: str, arguments: Mapping[str, Any] | str | None, segment
     `arguments` may be the JSON text that some providers hand over.
     """
     try:
-        return (await call(name, _read(arguments), segment)).as_dict()
+        result = (await call(name, _read(arguments), segment)).as_dict()
+        return result if result["success"] else _clean(result, segment)
     except SegmentError as error:
         return refused(error).as_dict()
     except Exception as error:  # noqa: BLE001 - the one boundary: an accident must not show a model our insides
@@ -107,6 +108,13 @@ async def dispatch(name: str, arguments: Mapping[str, Any] | str | None, segment
             "%s failed: %s\n%s", name[:60], type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
         )
         return refused(_Accident()).as_dict()
+
+
+def _clean(result: dict[str, Any], segment: Segment) -> dict[str, Any]:
+    """The failure without the server's keys, which a caller may have put where a field's name belongs."""
+    text = json.dumps(result)
+    cleaned = hidden(text, segment.settings.secrets)
+    return result if cleaned == text else json.loads(cleaned)
 
 
 class _Accident(SegmentError):

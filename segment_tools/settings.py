@@ -4,7 +4,8 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
@@ -32,6 +33,8 @@ HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.c
 
 _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 _PREFIX = "SEGMENT_"
+_SHORTEST_SECRET = 8
+_HIDDEN = "[write key]"
 
 
 def _wrong(text: str) -> PydanticCustomError:
@@ -190,6 +193,17 @@ class Settings(BaseModel):
         """Every configured key, to keep out of what leaves."""
         keys = [*self.sources.values(), *([self.write_key] if self.write_key else [])]
         return tuple(key.get_secret_value() for key in keys)
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text without the keys, plain or as Basic authentication writes them.
+
+    Real keys have 32 characters; what is as short as a word of the text itself is no secret to keep.
+    """
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(b64encode(f"{secret}:".encode()).decode(), _HIDDEN).replace(secret, _HIDDEN)
+    return text
 
 
 def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
