@@ -19,7 +19,9 @@ def tool_table() -> str:
     for tool in shown:
         first = tool["description"].split(". ")[0].rstrip(".") + "."
         schema = tool["inputSchema"]
-        names = [f"**`{name}`**" if name in schema.get("required", ()) else f"`{name}`" for name in schema["properties"]]
+        names = [
+            f"**`{name}`**" if name in schema.get("required", ()) else f"`{name}`" for name in schema["properties"]
+        ]
         lines.append(f"| `{tool['name']}` | {first} | {', '.join(names)} |")
     return "\n".join(lines)
 

@@ -130,5 +130,3 @@ Caller = Callable[..., Any]
 def program(*arguments: str) -> list[str]:
     """The command line of the installed program."""
     return [sys.executable, "-m", "segment_tools", *arguments]
-
-

@@ -157,7 +157,9 @@ async def test_redirects_are_not_followed(time: Time) -> None:
 
 
 async def test_success_false_in_a_200_is_no_success(time: Time) -> None:
-    upstream = answering(httpx.Response(200, json={"success": False, "message": "Invalid writeKey", "code": "invalid_writekey"}))
+    upstream = answering(
+        httpx.Response(200, json={"success": False, "message": "Invalid writeKey", "code": "invalid_writekey"})
+    )
     with pytest.raises(Rejected, match="Invalid writeKey") as raised:
         await client(upstream, time).send(MESSAGE)
     assert raised.value.code == "invalid_writekey"
@@ -197,9 +199,7 @@ async def test_a_message_built_without_any_id_is_refused_by_the_client_too(time:
 
 async def test_without_a_key_nothing_is_sent_and_the_setting_is_named(time: Time) -> None:
     upstream = accepting()
-    segment = Segment(
-        settings(write_key=""), transport=upstream.transport(), surroundings=time.surroundings()
-    )
+    segment = Segment(settings(write_key=""), transport=upstream.transport(), surroundings=time.surroundings())
     with pytest.raises(NotConfigured, match="SEGMENT_WRITE_KEY"):
         await segment.send(MESSAGE)
     assert upstream.requests == []

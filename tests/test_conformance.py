@@ -207,7 +207,7 @@ class Inspector:
         self.node, self.env, self.cwd = node, env, cwd
 
     def ask(self, *arguments: str, **chosen: str) -> subprocess.CompletedProcess[str]:
-        handed = {name: self.env[name] for name in ("PYTHONPATH", "PYTHONWARNINGS", "XDG_DATA_HOME")}
+        handed = {name: value for name, value in self.env.items() if name.startswith(("PYTHON", "XDG_"))}
         values = {**handed, **{f"SEGMENT_{name.upper()}": value for name, value in chosen.items()}}
         given = [part for name, value in values.items() for part in ("-e", f"{name}={value}")]
         return self.run(*given, *program(), *arguments)

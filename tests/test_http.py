@@ -24,7 +24,11 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 def serving(environ: dict[str, str], *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program serving HTTP on a free port, and its address."""
     process = subprocess.Popen(
-        program("http", "--port", "0", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+        program("http", "--port", "0", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ,
     )
     try:
         assert process.stderr is not None

@@ -36,7 +36,9 @@ async def test_a_message_of_32_kb_on_the_wire_passes_and_a_byte_more_does_not(ch
     upstream = accepting()
     segment = Segment(settings(), transport=upstream.transport(), surroundings=time.surroundings())
     fits = await dispatch("segment_track", {"event": "A", **U, "properties": properties}, segment)
-    over = await dispatch("segment_track", {"event": "A", **U, "properties": {**properties, "pad": "." * (rest + 1)}}, segment)
+    over = await dispatch(
+        "segment_track", {"event": "A", **U, "properties": {**properties, "pad": "." * (rest + 1)}}, segment
+    )
     assert fits["success"] is True
     assert [len(request.content) for request in upstream.requests] == [limits.MESSAGE_BYTES]
     assert (over["error"]["code"], over["error"]["field"]) == ("too_large", "properties")
@@ -52,7 +54,10 @@ async def test_a_message_of_32_kb_is_taken_by_the_sandbox(call: Caller, sandbox:
 async def test_one_message_too_large_refuses_the_batch(call: Caller, sandbox: Sandbox) -> None:
     big = {"type": "identify", **U, "traits": {"bio": "x" * 40_000}}
     result = await call("segment_batch", {"batch": [{"type": "page", **U}, big, {"type": "page", **U}, big]})
-    assert [(problem["index"], problem["field"]) for problem in result["error"]["problems"]] == [(1, "traits"), (3, "traits")]
+    assert [(problem["index"], problem["field"]) for problem in result["error"]["problems"]] == [
+        (1, "traits"),
+        (3, "traits"),
+    ]
     assert sandbox.store.messages({}, None, 10) == []
 
 
@@ -77,7 +82,9 @@ async def test_a_batch_is_split_by_number(count: int, requests: int, time: Time)
 
 
 async def test_a_batch_over_500_kb_is_split_and_arrives_in_order(call: Caller, sandbox: Sandbox) -> None:
-    items = [{"type": "track", "event": f"Event {number}", **U, "properties": {"text": "x" * 20_000}} for number in range(60)]
+    items = [
+        {"type": "track", "event": f"Event {number}", **U, "properties": {"text": "x" * 20_000}} for number in range(60)
+    ]
     result = await call("segment_batch", {"batch": items})
     assert (result["success"], result["count"]) == (True, 60)
     assert [message["event"] for message in arrived(sandbox)] == [item["event"] for item in items]
@@ -87,7 +94,9 @@ async def test_a_batch_over_500_kb_is_split_and_arrives_in_order(call: Caller, s
 async def test_no_request_is_over_500_kb_and_none_is_smaller_than_it_need_be(time: Time) -> None:
     upstream = accepting()
     segment = Segment(settings(), transport=upstream.transport(), surroundings=time.surroundings())
-    messages = [Track(event="A", user_id="u", properties={"text": "x" * (500 + number * 7 % 900)}) for number in range(2000)]
+    messages = [
+        Track(event="A", user_id="u", properties={"text": "x" * (500 + number * 7 % 900)}) for number in range(2000)
+    ]
     await segment.send_batch(messages)
     sizes = [len(request.content) for request in upstream.requests]
     assert max(sizes) <= limits.BATCH_BYTES
@@ -169,7 +178,9 @@ async def test_a_dry_run_shows_each_request_of_a_split_batch(call: Caller, sandb
 
 async def test_a_dry_run_shows_exactly_what_would_leave_without_a_key(time: Time) -> None:
     upstream = answering(ConnectionError("nothing may leave"))
-    dry = Segment(settings(dry_run=True, write_key=""), transport=upstream.transport(), surroundings=time.surroundings())
+    dry = Segment(
+        settings(dry_run=True, write_key=""), transport=upstream.transport(), surroundings=time.surroundings()
+    )
     result = await dispatch("segment_track", {"event": "A", **U}, dry)
     real = accepting()
     wet = Segment(settings(), transport=real.transport(), surroundings=Time().surroundings())

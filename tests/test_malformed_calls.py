@@ -10,7 +10,11 @@ U = {"userId": "u1"}
 
 UNDERSTOOD = {
     "objects as JSON text": ("segment_track", {"event": "A", **U, "properties": '{"n": 1}'}, {"properties": {"n": 1}}),
-    "JSON text with spaces": ("segment_track", {"event": "A", **U, "properties": ' {"n": 1}\n'}, {"properties": {"n": 1}}),
+    "JSON text with spaces": (
+        "segment_track",
+        {"event": "A", **U, "properties": ' {"n": 1}\n'},
+        {"properties": {"n": 1}},
+    ),
     "traits as JSON text": ("segment_identify", {**U, "traits": '{"plan": "pro"}'}, {"traits": {"plan": "pro"}}),
     "the JSON text null": ("segment_page", {**U, "properties": "null"}, {}),
     "an integer id": ("segment_page", {"userId": 97980}, {"userId": "97980"}),
@@ -102,7 +106,12 @@ REFUSED = {
         "context.consent.categoryPreferences.Ads",
         "categoryPreferences",
     ),
-    "endless nesting": ("segment_page", {**U, "properties": '{"a":' * 150 + "1" + "}" * 150}, "properties.a.a.a.a", "3 levels"),
+    "endless nesting": (
+        "segment_page",
+        {**U, "properties": '{"a":' * 150 + "1" + "}" * 150},
+        "properties.a.a.a.a",
+        "3 levels",
+    ),
     "nesting that no parser follows": (
         "segment_page",
         {**U, "properties": '{"a":' * 99_999 + "1" + "}" * 99_999},
@@ -113,7 +122,12 @@ REFUSED = {
     "infinity in JSON text": ("segment_page", {**U, "properties": '{"a": [-Infinity]}'}, "properties.a.0", "infinity"),
     "an overflowing number": ("segment_page", {**U, "properties": '{"a": 1e999}'}, "properties.a", "infinity"),
     "a number of a thousand digits": ("segment_page", {**U, "properties": {"a": 10**1000}}, "properties.a", "text"),
-    "half a character in JSON text": ("segment_page", {**U, "properties": '{"a": "\\ud83d"}'}, "properties.a", "Unicode"),
+    "half a character in JSON text": (
+        "segment_page",
+        {**U, "properties": '{"a": "\\ud83d"}'},
+        "properties.a",
+        "Unicode",
+    ),
     "half a character in a key": ("segment_page", {**U, "properties": '{"\\ud83d": 1}'}, "properties", "Unicode"),
     "a batch that is text": ("segment_batch", {"batch": "two events"}, "batch", "Pass ["),
     "a batch that is a number": ("segment_batch", {"batch": 5}, "batch", "Pass ["),

@@ -60,7 +60,9 @@ async def test_the_data_plane_is_a_host_or_a_url(given: str | None, base: str) -
 
 
 @statement("S0.3")
-@pytest.mark.parametrize("local", ["http://127.0.0.1:8765", "http://localhost:1/v1", "http://[::1]:80", "127.0.0.1:8765"])
+@pytest.mark.parametrize(
+    "local", ["http://127.0.0.1:8765", "http://localhost:1/v1", "http://[::1]:80", "127.0.0.1:8765"]
+)
 def test_http_is_for_this_machine(local: str) -> None:
     assert settings(data_plane_url=local).endpoint.startswith("http://")
 
@@ -91,7 +93,9 @@ def test_the_documents_inputs_are_arguments() -> None:
 
 
 @statement("S0.9")
-@pytest.mark.parametrize("tool", ["segment_track", "segment_identify", "segment_page", "segment_screen", "segment_group"])
+@pytest.mark.parametrize(
+    "tool", ["segment_track", "segment_identify", "segment_page", "segment_screen", "segment_group"]
+)
 async def test_neither_id_is_an_error_and_no_request(tool: str, call: Caller, sandbox: Sandbox) -> None:
     own = {"segment_track": {"event": "A"}, "segment_group": {"groupId": "g"}}.get(tool, {})
     result = await call(tool, own)
@@ -114,7 +118,9 @@ async def test_absent_fields_are_not_sent(call: Caller) -> None:
 
 
 @statement("S0.12")
-@pytest.mark.parametrize("wrong", ["yesterday", "2024-13-01T00:00:00Z", "15/01/2024", "2024-01-15T25:00:00Z", 1705314600, True])
+@pytest.mark.parametrize(
+    "wrong", ["yesterday", "2024-13-01T00:00:00Z", "15/01/2024", "2024-01-15T25:00:00Z", 1705314600, True]
+)
 async def test_an_invalid_timestamp_is_found_before_sending(wrong: object, call: Caller, sandbox: Sandbox) -> None:
     result = await call("segment_track", {"event": "A", "userId": "u1", "timestamp": wrong})
     assert (result["error"]["field"], result["statusCode"]) == ("timestamp", -1)

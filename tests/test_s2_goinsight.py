@@ -257,7 +257,9 @@ def test_descriptions_say_that_a_server_passes_what_a_browser_would(tool: str) -
 async def test_the_worked_example_works(call: Caller, sandbox: Sandbox) -> None:
     text = """{"order_id": "ord_987", "total": 99.00, "currency": "USD",
                "products": [{"product_id": "prod_1", "sku": "sku_abc", "price": 99.00}]}"""
-    result = await call("segment_track", {"event": "Order Completed", "userId": "user_12345", "properties": json.loads(text)})
+    result = await call(
+        "segment_track", {"event": "Order Completed", "userId": "user_12345", "properties": json.loads(text)}
+    )
     assert (result["statusCode"], result["responseBody"]) == (200, {"success": True})
     assert arrived(sandbox)[0]["properties"] == json.loads(text)
 

@@ -94,7 +94,15 @@ async def test_what_is_missing_is_named(
 
 @statement("S3.65")
 async def test_empty_optional_values_are_dropped(call: Caller, sandbox: Sandbox) -> None:
-    empty = {"anonymousId": "", "category": "", "name": "", "timestamp": "", "messageId": "", "properties": "", "context": ""}
+    empty = {
+        "anonymousId": "",
+        "category": "",
+        "name": "",
+        "timestamp": "",
+        "messageId": "",
+        "properties": "",
+        "context": "",
+    }
     result = await call("segment_page", {"userId": "u1", **empty})
     assert result["success"] is True
     assert not {"anonymousId", "category", "name", "properties"} & set(arrived(sandbox)[0])

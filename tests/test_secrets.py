@@ -17,9 +17,14 @@ BASIC = b64encode(f"{KEY}:".encode()).decode()
 ECHO = {"success": False, "message": f"key {KEY} is wrong", "code": KEY, "seen": {KEY: [BASIC, KEY]}}
 
 FAILURES: Mapping[str, list[httpx.Response | Exception]] = {
-    "accepted, and the key repeated": [httpx.Response(200, json={"success": True, "writeKey": KEY, "auth": f"Basic {BASIC}"})],
+    "accepted, and the key repeated": [
+        httpx.Response(200, json={"success": True, "writeKey": KEY, "auth": f"Basic {BASIC}"})
+    ],
     "200 with success false": [httpx.Response(200, json=ECHO)],
-    **{f"status {status}": [httpx.Response(status, json=ECHO)] for status in (301, 400, 401, 403, 404, 413, 429, 500, 503)},
+    **{
+        f"status {status}": [httpx.Response(status, json=ECHO)]
+        for status in (301, 400, 401, 403, 404, 413, 429, 500, 503)
+    },
     "text that repeats the request": [httpx.Response(400, text=f"Authorization: Basic {BASIC} {KEY}")],
     "HTML that repeats the request": [httpx.Response(502, text=f"<html>{KEY}</html>")],
     "a header that repeats the key": [httpx.Response(302, headers={"Location": f"https://x.example/{KEY}"})],

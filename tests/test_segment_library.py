@@ -68,7 +68,7 @@ INSIDE: dict[str, dict[str, Any]] = {
         "combining": ["e\u0301", "é", "Z\u0351\u036b"],
         "rtl": "\u202eمرحبا",
         "control": "\x00\x1f\x7f\u2028\ufeff",
-        "escapes": "\"\\/\b\f\n\r\t</script>",
+        "escapes": '"\\/\b\f\n\r\t</script>',
     },
     "empty values": {
         "zero": 0,
@@ -159,7 +159,9 @@ async def test_names_and_ids_beyond_ascii_are_the_same(kind: str, sandbox: Sandb
 async def test_a_batch_is_the_same_as_the_one_the_librarys_thread_sends(sandbox: Sandbox, call: Caller) -> None:
     added = [{**ADDED["nested context"], **ADDED["integrations with empty values"]}, {}]
     messages = [(kind, {**PLAIN[kind], **more}) for more in added for kind in PLAIN]
-    messages += [(kind, {**PLAIN[kind], holder: INSIDE[case]}) for case in INSIDE for kind, holder in OWN_OBJECT.items()]
+    messages += [
+        (kind, {**PLAIN[kind], holder: INSIDE[case]}) for case in INSIDE for kind, holder in OWN_OBJECT.items()
+    ]
     failures: list[Exception] = []
     client = Library(
         KEY,

@@ -73,7 +73,14 @@ def test_the_region_chooses_the_host_and_a_url_goes_before_it() -> None:
 def test_no_representation_shows_a_key() -> None:
     read = settings(sources='{"web": "wk-OTHER-8f1d"}')
     segment = Segment(read)
-    for shown in (repr(read), str(read), f"{read.model_dump()}", read.model_dump_json(), repr(segment), repr(read.sources)):
+    for shown in (
+        repr(read),
+        str(read),
+        f"{read.model_dump()}",
+        read.model_dump_json(),
+        repr(segment),
+        repr(read.sources),
+    ):
         assert KEY not in shown
         assert "wk-OTHER-8f1d" not in shown
 

@@ -46,7 +46,9 @@ def started(environ: dict[str, str], *arguments: str) -> Iterator[subprocess.Pop
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-@pytest.mark.parametrize("server", [["-m", "segment_tools"], [str(ROOT / "server.py")], [str(ROOT / "server.py"), "stdio"]])
+@pytest.mark.parametrize(
+    "server", [["-m", "segment_tools"], [str(ROOT / "server.py")], [str(ROOT / "server.py"), "stdio"]]
+)
 async def test_an_mcp_client_calls_the_tools_and_the_messages_arrive(
     server: list[str], mode: str, environ: dict[str, str], sandbox: Sandbox
 ) -> None:
@@ -81,7 +83,12 @@ def test_nothing_but_the_protocol_is_written_to_standard_output(environ: dict[st
     chosen = {**environ, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_WRITE_KEY": KEY}
     calls = [
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
-        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "segment_page", "arguments": {"userId": 1}}},
+        {
+            "jsonrpc": "2.0",
+            "id": 2,
+            "method": "tools/call",
+            "params": {"name": "segment_page", "arguments": {"userId": 1}},
+        },
         {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "nope"}},
         {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "segment_page", "arguments": "text"}},
     ]
@@ -100,7 +107,12 @@ def test_nothing_but_the_protocol_is_written_to_standard_output(environ: dict[st
 
 
 def test_the_embedded_sandbox_says_where_it_is_and_takes_messages(environ: dict[str, str]) -> None:
-    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "segment_page", "arguments": {"userId": 1}}}
+    call = {
+        "jsonrpc": "2.0",
+        "id": 2,
+        "method": "tools/call",
+        "params": {"name": "segment_page", "arguments": {"userId": 1}},
+    }
     ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     with started({**environ, "SEGMENT_DATA_PLANE_URL": "sandbox"}) as process:
         assert process.stderr is not None
@@ -115,9 +127,12 @@ def test_the_embedded_sandbox_says_where_it_is_and_takes_messages(environ: dict[
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("SEGMENT_REGION", "mars"), ("SEGMENT_WRITE_KEY", "two words"), ("SEGMENT_DATA_PLANE_URL", "http://x.y")]
+    ("name", "value"),
+    [("SEGMENT_REGION", "mars"), ("SEGMENT_WRITE_KEY", "two words"), ("SEGMENT_DATA_PLANE_URL", "http://x.y")],
 )
-def test_a_wrong_setting_stops_the_start_with_one_line(name: str, value: str, environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_wrong_setting_stops_the_start_with_one_line(
+    name: str, value: str, environ: dict[str, str], tmp_path: Path
+) -> None:
     done = subprocess.run(
         program(), env={**environ, name: value}, input=b"", capture_output=True, timeout=WAIT, check=False, cwd=tmp_path
     )

@@ -94,7 +94,9 @@ def test_schemas_hold_nothing_that_a_client_stumbles_over(name: str, variant: st
             assert schema["type"] != "array" or "items" in schema
     assert found["inputSchema"]["additionalProperties"] is False
     assert all(schema.get("description") for schema in found["inputSchema"]["properties"].values())
-    free = [schema for schema in schemas(found["inputSchema"]) if schema["type"] == "object" and "properties" not in schema]
+    free = [
+        schema for schema in schemas(found["inputSchema"]) if schema["type"] == "object" and "properties" not in schema
+    ]
     assert all(schema["additionalProperties"] is True for schema in free)
 
 

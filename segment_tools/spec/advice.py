@@ -21,7 +21,7 @@ TEXTS = {
     "deep_nesting": "{field} is nested more than 3 levels deep; many destinations drop what is deeper.",
     "context_type": "{field} is not of the type that Segment documents; destinations may ignore it.",
     "empty_group_id": "{field} is empty; Segment's Unify drops the message: leave it out.",
-    "destination_spelling": "{field} differs from Segment's spelling in letter case, so it has no effect: use {known!r}.",
+    "destination_spelling": "{field} differs from Segment's spelling in letter case and has no effect: use {known!r}.",
     "destination_value": "{field} is neither true, false nor an object of options; Segment may still deliver to it.",
 }
 """Every warning, by code."""

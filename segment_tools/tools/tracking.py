@@ -153,8 +153,8 @@ class BatchArguments(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     batch: Annotated[list[Any], BeforeValidator(_items), WithJsonSchema({"type": "array", "minItems": 1})] = Field(
-        description="Each with its type and what that type's tool takes: track needs event, group groupId, alias previousId; "
-        "all need userId or anonymousId",
+        description="Each with its type and what that type's tool takes: track needs event, group groupId, "
+        "alias previousId; all need userId or anonymousId",
         json_schema_extra=lambda schema: schema.update(items=_item_schema()),
     )
     context: JsonObject = Field(default=None, description="For every message; its own values win")
