@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 from pathlib import Path
 
 from segment_tools.settings import Settings
@@ -74,10 +73,10 @@ def readme(text: str) -> str:
     """The README with its tables written anew."""
     for name, table in TABLES.items():
         begin, end = f"<!-- {name}: made by `make generate` -->", f"<!-- end of {name} -->"
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        text, count = pattern.subn(lambda _, made=table(), b=begin, e=end: f"{b}\n{made}\n{e}", text)
-        if count != 1:
+        if text.count(begin) != 1 or text.count(end) != 1:
             raise SystemExit(f"README.md needs one pair of marks for {name}")
+        before, after = text.split(begin, maxsplit=1)[0], text.split(end)[1]
+        text = f"{before}{begin}\n{table()}\n{end}{after}"
     return text
 
 

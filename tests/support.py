@@ -1,4 +1,4 @@
-"""What the tests share: the tools as an MCP client calls them, upstreams that fail on request, and a clock that stands."""
+"""What the tests share: the tools as an MCP client calls them, upstreams that fail, a clock that stands."""
 
 import json
 import sys
@@ -71,7 +71,7 @@ class Time:
     def surroundings(self, jitter: float = 1.0) -> Surroundings:
         return Surroundings(
             now=lambda: self.now,
-            monotonic=lambda: (self.now - NOW).total_seconds(),
+            monotonic=lambda: (self.now - NOW).total_seconds(),  # noqa: PLW0108 - `now` moves
             sleep=self.sleep,
             new_id=lambda: f"id-{next(self._ids):08}",
             jitter=lambda: jitter,

@@ -121,7 +121,7 @@ async def test_no_answer_in_time_says_that_the_message_may_have_arrived(time: Ti
 
 
 async def test_no_connection_says_that_nothing_was_sent(time: Time) -> None:
-    with pytest.raises(Unavailable, match="No connection to https://api.segment.io") as raised:
+    with pytest.raises(Unavailable, match=r"No connection to https://api\.segment\.io") as raised:
         await client(answering(httpx.ConnectError("refused")), time).send(MESSAGE)
     assert raised.value.receipt is not None
     assert not raised.value.receipt.sent
@@ -223,7 +223,7 @@ async def test_named_sources_have_their_own_keys(time: Time) -> None:
     segment = client(upstream, time, write_key="", sources='{"web": "key-of-web", "ios": "key-of-ios"}')
     await segment.send(MESSAGE, source="ios")
     assert upstream.requests[0].headers["authorization"] == httpx.BasicAuth("key-of-ios", "")._auth_header
-    with pytest.raises(InvalidMessage, match="source is required: several are configured. Pass one of web, ios"):
+    with pytest.raises(InvalidMessage, match=r"source is required: several are configured\. Pass one of web, ios"):
         await segment.send(MESSAGE)
     with pytest.raises(InvalidMessage, match="source is not a configured one"):
         await segment.send(MESSAGE, source="android")

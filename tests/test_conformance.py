@@ -72,7 +72,8 @@ def _install(npm: Sequence[str]) -> str:
         except subprocess.TimeoutExpired:
             return f"npm install took longer than {INSTALL_SECONDS} seconds"
         if done.returncode:
-            return f"npm install failed: {done.stderr[-600:]}"
+            errors = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
+            return f"npm install failed: {'; '.join(errors[:4])}"
         if not _current():
             shutil.rmtree(INSTALLED, ignore_errors=True)
             Path(fresh).rename(INSTALLED)

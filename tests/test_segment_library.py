@@ -102,7 +102,7 @@ def by_library(client: Library, kind: str, arguments: Mapping[str, Any]) -> None
 
 def taken_from(sandbox: Sandbox) -> list[dict[str, Any]]:
     """What arrived, nothing of it discarded, after which the sandbox is as new."""
-    assert [row["discarded"] for row in rows(sandbox) if row["discarded"]] == []
+    assert {row["discarded"] for row in rows(sandbox)} == {None}
     found = arrived(sandbox)
     sandbox.store.clear()
     return found

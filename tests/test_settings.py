@@ -51,7 +51,7 @@ def test_every_setting_has_a_wrong_value_in_the_table() -> None:
 def test_without_any_setting_the_defaults_hold() -> None:
     read = Settings.from_env(environ={})
     assert (read.endpoint, read.anonymous_id, read.has_key) == ("https://api.segment.io", "require", False)
-    assert not (read.dry_run or read.read_only or read.allow_write_key_arg)
+    assert (read.dry_run, read.read_only, read.allow_write_key_arg) == (False, False, False)
     assert read.timeout_seconds == 30
 
 

@@ -14,7 +14,7 @@ _EPILOG = "Settings come from SEGMENT_... environment variables; the README list
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code: 0 done, 1 the tool failed, 2 wrong use or a wrong setting."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(arguments, argparse.Namespace(env_file=None, log_level="warning"))
     # Fewer and larger steps for the collector while hundreds of modules load: a tenth off the time to the first answer.
     gc.disable()
     from segment_tools.surfaces import commands
@@ -38,7 +38,6 @@ def _parser() -> argparse.ArgumentParser:
         help="what to log to standard error (default: warning)",
     )
     parser = argparse.ArgumentParser("segment-tools", description=_DESCRIPTION, epilog=_EPILOG, parents=[common])
-    parser.set_defaults(env_file=None, log_level="warning")
     parser.add_argument("--version", action="version", version=f"segment-tools {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 

@@ -7,7 +7,7 @@ import logging
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Error as DatabaseError
 from typing import Any, TypeVar
@@ -102,11 +102,7 @@ def _http(given: Namespace) -> int:
         try:
             serve_http(app, given.host, given.port, lambda url: _say(f"MCP at {url}/mcp, health at {url}/healthz"))
         except OSError as error:
-            raise NotConfigured(
-                "--port",
-                f"Cannot listen on {given.host} port {given.port}: {error.strerror}.",
-                hint="Pass another --host or --port.",
-            ) from None
+            raise _taken(given.host, given.port, error) from None
     return DONE
 
 
@@ -118,21 +114,19 @@ def _sandbox(given: Namespace) -> int:
     try:
         listener = bind(given.port)
     except OSError as error:
-        raise NotConfigured(
-            "--port",
-            f"Cannot listen on port {given.port}: {error.strerror}.",
-            hint="Pass another --port, or 0 for any free one.",
-        ) from None
-    store = _opened(lambda: Store(path), path)
-    url = f"http://{HOST}:{listener.getsockname()[1]}"
-    _say(f"sandbox at {url}, messages kept in {path}")
-    _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
-    _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
-    try:
+        raise _taken(HOST, given.port, error) from None
+    with listener, closing(_opened(lambda: Store(path), path)) as store:
+        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        _say(f"sandbox at {url}, messages kept in {path}")
+        _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
+        _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
         server(store).run(sockets=[listener])
-    finally:
-        store.close()
     return DONE
+
+
+def _taken(host: str, port: int, error: OSError) -> NotConfigured:
+    text = f"Cannot listen on {host} port {port}: {error.strerror or 'the address is not valid'}."
+    return NotConfigured("--port", text, hint="Pass another --port, or 0 for any free one.")
 
 
 def _demo(_: Namespace) -> int:

@@ -1,0 +1,210 @@
+"""The command line, as a shell runs it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from support import KEY, ROOT, program
+
+from segment_tools import __version__
+from segment_tools.functions import FORMATS, definitions
+from segment_tools.sandbox.run import Sandbox
+from segment_tools.surfaces import cli
+from segment_tools.tools import TOOLS
+
+WAIT = 60
+CALL = '{"event": "Order Completed", "userId": "u1"}'
+
+
+def run(environ: dict[str, str], *arguments: str, text: str = "", **chosen: str) -> subprocess.CompletedProcess[str]:
+    """The program's output with these arguments, this standard input and these settings."""
+    settings = {f"SEGMENT_{name.upper()}": value for name, value in chosen.items()}
+    return subprocess.run(
+        program(*arguments),
+        input=text,
+        capture_output=True,
+        text=True,
+        env={**environ, **settings},
+        timeout=WAIT,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [[], ["stdio"], ["http"], ["sandbox"], ["demo"], ["call"], ["tools"]])
+def test_help_needs_no_configuration(command: list[str], environ: dict[str, str]) -> None:
+    done = run(environ, *command, "--help", region="mars")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: segment-tools")
+
+
+def test_the_version_is_the_packages(environ: dict[str, str]) -> None:
+    done = run(environ, "--version", region="mars")
+    assert (done.returncode, done.stdout) == (0, f"segment-tools {__version__}\n")
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    check = "import sys; from segment_tools.surfaces import cli; cli._parser(); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=WAIT, check=True)
+    assert not {"'pydantic'", "'httpx'", "'mcp'", "'starlette'"} & set(done.stdout.strip("[]\n").split(", "))
+
+
+def test_call_prints_the_result_and_exits_with_0(environ: dict[str, str], sandbox: Sandbox) -> None:
+    done = run(environ, "call", "segment_track", CALL, write_key=KEY, data_plane_url=sandbox.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    assert [row["message"]["messageId"] for row in sandbox.store.messages({}, None, 10)] == [result["messageId"]]
+
+
+@pytest.mark.parametrize("way", ["-", "file"])
+def test_call_reads_arguments_from_standard_input_or_a_file(way: str, environ: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "call.json"
+    file.write_text(CALL, encoding="utf-8")
+    argument = "-" if way == "-" else f"@{file}"
+    done = run(environ, "call", "segment_track", argument, text=CALL, dry_run="true")
+    assert json.loads(done.stdout)["request"]["event"] == "Order Completed"
+
+
+@pytest.mark.parametrize("arguments", ["{}", "not json", "[1]", '{"event": "A"}'])
+def test_a_failed_call_exits_with_1_and_says_why(arguments: str, environ: dict[str, str]) -> None:
+    done = run(environ, "call", "segment_track", arguments, dry_run="true")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["hint"]
+
+
+def test_an_unknown_tool_exits_with_1_and_the_nearest_name(environ: dict[str, str]) -> None:
+    done = run(environ, "call", "track", CALL)
+    assert done.returncode == 1
+    assert "segment_track" in json.loads(done.stdout)["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["fly"],
+        ["call"],
+        ["http", "--port", "x"],
+        ["http", "--port", "70000"],
+        ["tools", "--format", "cobol"],
+        ["--log-level", "loud"],
+        ["call", "segment_track", "@no/such/file.json"],
+        ["call", "segment_track", "--env-file", "no/such/.env"],
+        ["sandbox", "--port", "0", "--db", "/proc/none/x.db"],
+    ],
+)
+def test_wrong_use_exits_with_2_and_a_sentence(wrong: list[str], environ: dict[str, str]) -> None:
+    done = run(environ, *wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "segment-tools" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_settings_file_is_read_wherever_the_option_stands(environ: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("SEGMENT_DRY_RUN=true\n", encoding="utf-8")
+    for order in (
+        ["--env-file", str(file), "call", "segment_track", CALL],
+        ["call", "segment_track", CALL, "--env-file", str(file)],
+    ):
+        assert json.loads(run(environ, *order).stdout)["status"] == "dry_run"
+
+
+def test_a_misspelt_setting_is_pointed_out(environ: dict[str, str]) -> None:
+    done = run(environ, "tools", writekey="x")
+    assert "SEGMENT_WRITEKEY is not a setting and is ignored; did you mean SEGMENT_WRITE_KEY?" in done.stderr
+
+
+def test_tools_lists_names_and_definitions(environ: dict[str, str]) -> None:
+    assert [line.split()[0] for line in run(environ, "tools").stdout.splitlines()] == [tool.name for tool in TOOLS]
+    listed = json.loads(run(environ, "tools", "--json", write_key=KEY).stdout)
+    assert [tool["name"] for tool in listed] == [tool.name for tool in TOOLS]
+    assert run(environ, "tools", read_only="true").stdout == ""
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_tools_writes_every_providers_format(form: str, environ: dict[str, str]) -> None:
+    done = run(environ, "tools", "--format", form, write_key=KEY)
+    assert json.loads(done.stdout) == definitions(form)  # type: ignore[arg-type]
+
+
+def test_the_command_line_knows_every_format() -> None:
+    assert cli.FORMATS == FORMATS
+
+
+def test_demo_shows_every_tool_and_what_arrived(environ: dict[str, str]) -> None:
+    done = run(environ, "demo", write_key="not-to-be-used", data_plane_url="https://not.to.be.used")
+    assert done.returncode == 0, done.stderr
+    called, reached = done.stdout.split("ARRIVED")
+    assert all(tool.name in called for tool in TOOLS)
+    assert reached.count("/v1/") == 8
+    assert "Did you mean 'properties'?" in called
+    assert "Try next" in reached
+
+
+@contextmanager
+def sandbox_process(environ: dict[str, str], *arguments: str) -> Iterator[str]:
+    process = subprocess.Popen(
+        program("sandbox", "--port", "0", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ,
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "sandbox at http://127.0.0.1:" in line, line
+        yield line.split(" at ")[1].split(",")[0]
+        process.terminate()
+        out, error = process.communicate(timeout=WAIT)
+        assert (out, "Traceback" in error) == ("", False)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=WAIT)
+
+
+def test_the_sandbox_command_keeps_messages_in_its_file(environ: dict[str, str], tmp_path: Path) -> None:
+    db = str(tmp_path / "folder" / "sandbox.db")
+    with sandbox_process(environ, "--db", db) as url:
+        assert run(environ, "call", "segment_track", CALL, write_key=KEY, data_plane_url=url).returncode == 0
+    with sandbox_process(environ, "--db", db) as url:
+        kept = httpx.get(f"{url}/_sandbox/messages", timeout=WAIT).json()["messages"]
+    assert [row["message"]["event"] for row in kept] == ["Order Completed"]
+    assert KEY.encode() not in Path(db).read_bytes()
+
+
+def test_the_embedded_sandbox_shares_the_file_of_the_sandbox_command(environ: dict[str, str]) -> None:
+    done = run(environ, "call", "segment_track", CALL, data_plane_url="sandbox")
+    assert (done.returncode, "sandbox at http://127.0.0.1:" in done.stderr) == (0, True)
+    with sandbox_process(environ) as url:
+        kept = httpx.get(f"{url}/_sandbox/messages", timeout=WAIT).json()["messages"]
+    assert [row["message"]["event"] for row in kept] == ["Order Completed"]
+
+
+def test_a_reader_that_stops_reading_causes_no_traceback(environ: dict[str, str]) -> None:
+    process = subprocess.Popen(program("tools", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    error = process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=WAIT)
+    assert b"Traceback" not in error
+    assert b"BrokenPipe" not in error
+
+
+def test_server_py_is_the_same_program(environ: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "server.py"), "call", "segment_track", CALL],
+        capture_output=True,
+        text=True,
+        env={**environ, "SEGMENT_DRY_RUN": "true"},
+        timeout=WAIT,
+        check=False,
+    )
+    assert json.loads(done.stdout)["status"] == "dry_run"

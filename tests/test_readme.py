@@ -1,0 +1,123 @@
+"""The README: nothing is missing from it, and its examples run and print what it says."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from segment_tools.settings import Settings
+from segment_tools.surfaces import cli
+from segment_tools.tools import TOOLS
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WAIT = 60
+VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shell() -> list[tuple[str, str]]:
+    """Every command of the README and the output that it shows."""
+    pairs = (part.split("\n", 1) for block in blocks("console") for part in block.split("$ ")[1:])
+    return [(command, output) for command, output in pairs]
+
+
+@pytest.fixture
+def installed(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment in which `segment-tools` is the program under test."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "segment-tools"
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m segment_tools "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    return {**environ, "PATH": f"{folder}{os.pathsep}{environ['PATH']}", "PYTHONWARNINGS": "default"}
+
+
+@pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
+def test_every_tool_is_in_it(tool: str) -> None:
+    assert f"| `{tool}` |" in README
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_it(name: str) -> None:
+    assert f"| `SEGMENT_{name.upper()}` |" in README
+
+
+def test_every_command_and_option_is_in_it() -> None:
+    parser = cli._parser()
+    (commands,) = [action for action in parser._actions if action.dest == "command"]
+    assert commands.choices is not None
+    for name, command in commands.choices.items():
+        assert f"`segment-tools {name}`" in README
+        options = [option for action in command._actions for option in action.option_strings if option.startswith("--")]
+        assert [option for option in options if option not in README] == []
+
+
+def test_it_names_no_setting_that_does_not_exist() -> None:
+    named = set(re.findall(r"SEGMENT_[A-Z_]+", README))
+    assert named <= {f"SEGMENT_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize(("command", "output"), [pair for pair in shell() if not pair[0].startswith("make ")])
+def test_its_commands_print_what_it_says(command: str, output: str, installed: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        text=True,
+        env=installed,
+        cwd=tmp_path,
+        timeout=WAIT,
+        check=False,
+    )
+    assert VOLATILE.sub("…", done.stdout) == VOLATILE.sub("…", output).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("target", re.findall(r"\$ make (\w+)", README))
+def test_its_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("program", blocks("python"))
+def test_its_programs_run(program: str, installed: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=installed,
+        cwd=tmp_path,
+        timeout=WAIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "'success': False" not in done.stdout
+
+
+@pytest.mark.parametrize("config", blocks("json"))
+def test_its_host_configurations_start_the_program(config: str) -> None:
+    found = json.loads(config)
+    (server,) = (found.get("mcpServers") or found["servers"]).values()
+    assert server["command"] == "segment-tools"
+    assert set(server["env"]) <= {f"SEGMENT_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_it_holds_the_sentences_that_matter() -> None:
+    for sentence in (
+        "make demo",
+        "make test",
+        "messageId",
+        "LangChain",
+        "Claude Desktop",
+        "VS Code",
+        "Cursor",
+        "Claude Code",
+    ):
+        assert sentence in README
