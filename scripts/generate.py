@@ -4,7 +4,7 @@ import ast
 import json
 from pathlib import Path
 
-from segment_tools.settings import Settings
+from segment_tools.settings import TOOLSETS, Settings
 from segment_tools.tools import TOOLS, definition
 
 ROOT = Path(__file__).parent.parent
@@ -29,8 +29,8 @@ def settings_table() -> str:
     """Every setting, its default and what it means."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        value = field.get_default(call_default_factory=True)
-        shown = ",".join(value) if isinstance(value, tuple) else value
+        value: object = field.get_default(call_default_factory=True)
+        shown = ",".join(TOOLSETS) if value == TOOLSETS else value
         default = "" if shown in (None, {}) else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
         lines.append(f"| `SEGMENT_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)

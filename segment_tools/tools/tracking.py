@@ -138,7 +138,7 @@ def _item_schema() -> Schema:
 def _items(value: object) -> object:
     found = json_value(value)
     if isinstance(found, dict):
-        return [found]
+        return [cast("object", found)]
     if not isinstance(found, list):
         raise refusal(
             "{field} must be a list of messages.",
