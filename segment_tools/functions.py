@@ -105,7 +105,7 @@ async def dispatch(name: str, arguments: Mapping[str, Any] | str | None, segment
     except Exception as error:  # noqa: BLE001 - the one boundary: an accident must not show a model our insides
         # The exception's own text may hold somebody's data, so that only its type and place are logged.
         _log.error(
-            "%s failed: %s\n%s", name[:60], type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+            "%.60s failed: %s\n%s", name, type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
         )
         return refused(_Accident()).as_dict()
 

@@ -129,4 +129,4 @@ Caller = Callable[..., Any]
 
 def program(*arguments: str) -> list[str]:
     """The command line of the installed program."""
-    return [sys.executable, "-m", "segment_tools", *arguments]
+    return [sys.executable, "-P", "-m", "segment_tools", *arguments]

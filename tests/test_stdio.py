@@ -47,7 +47,7 @@ def started(environ: dict[str, str], *arguments: str) -> Iterator[subprocess.Pop
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 @pytest.mark.parametrize(
-    "server", [["-m", "segment_tools"], [str(ROOT / "server.py")], [str(ROOT / "server.py"), "stdio"]]
+    "server", [["-P", "-m", "segment_tools"], [str(ROOT / "server.py")], [str(ROOT / "server.py"), "stdio"]]
 )
 async def test_an_mcp_client_calls_the_tools_and_the_messages_arrive(
     server: list[str], mode: str, environ: dict[str, str], sandbox: Sandbox

@@ -7,8 +7,8 @@ from typing import Any
 from segment_tools.receipt import Warned
 from segment_tools.spec import limits
 from segment_tools.spec.context import context_faults, misspelt_destination
-from segment_tools.spec.messages import AnyMessage, Group, printable
-from segment_tools.spec.values import depth_of, has_zone, parse_timestamp
+from segment_tools.spec.messages import AnyMessage, Group
+from segment_tools.spec.values import depth_of, has_zone, parse_timestamp, printable
 
 TEXTS = {
     "timestamp_without_zone": "{field} has no time zone and was taken as UTC; end it with Z or an offset like -08:00.",

@@ -147,7 +147,7 @@ class UserAgentData(_Fields):
 class Consent(_Fields):
     """The user's consent: category id to whether it was given. An empty map counts as "no" to every category."""
 
-    category_preferences: dict[str, StrictBool] | None = None
+    category_preferences: dict[str, StrictBool]
 
 
 class ExternalId(_Fields):
@@ -213,8 +213,9 @@ _REFUSED_HINTS = {
 
 def context_faults(context: Mapping[str, Any]) -> list[str]:
     """Dotted paths of documented fields that hold the wrong type, in Segment's names."""
+    filled = {name: value for name, value in context.items() if value != {}}
     try:
-        Context.model_validate(context, by_alias=True, by_name=False)
+        Context.model_validate(filled, by_alias=True, by_name=False)
     except ValidationError as error:
         paths = (
             _dotted(fault["loc"])

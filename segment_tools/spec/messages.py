@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel, to_snake
 
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.spec.context import MessageContext, nearest
-from segment_tools.spec.values import Id, JsonObject, MessageId, Name, Timestamp, refusal
+from segment_tools.spec.values import Id, JsonObject, MessageId, Name, Timestamp, printable, refusal
 
 _NO_ID = "Either userId or anonymousId must be provided."
 
@@ -193,6 +193,8 @@ def parse(model: type[_M], fields: Mapping[str, Any], *, index: int | None = Non
 def parse_message(fields: object, *, index: int | None = None, identity: bool = False) -> AnyMessage:
     """A message of any type from its camelCase fields, `type` among them.
 
+    Another type's field may be there if it is null or empty: strict schemas make models fill in all of them.
+
     Raises:
         InvalidMessage: with every problem found, at `index` of the batch it stands in.
 
@@ -216,7 +218,8 @@ def parse_message(fields: object, *, index: int | None = None, identity: bool = 
         meant = nearest(kind, list(KINDS)) if isinstance(kind, str) else None
         hint = f"Did you mean {meant!r}?" if meant else f"Pass one of {', '.join(KINDS)}."
         raise InvalidMessage([Problem(code, "type must name the kind of message.", hint, "type", index)])
-    return parse(KINDS[kind], given, index=index, identity=identity)
+    own = {name: value for name, value in given.items() if value not in (None, "") or name not in ORDER}
+    return parse(KINDS[kind], own, index=index, identity=identity)
 
 
 def no_identity(index: int | None = None) -> Problem:
@@ -283,9 +286,9 @@ def _problem(
             name,
             index,
         )
-    return Problem(
-        "invalid_value", f"{name} is not valid.", "See the tool's schema for what it takes.", name or None, index
-    )
+    if not name:
+        return Problem("invalid_value", "A field's name is not valid text.", "Pass valid Unicode.", "arguments", index)
+    return Problem("invalid_value", f"{name} is not valid.", "See the tool's schema for what it takes.", name, index)
 
 
 def _unknown(name: str, model: type[BaseModel], given: Mapping[str, Any], index: int | None) -> Problem:
@@ -303,8 +306,3 @@ def _unknown(name: str, model: type[BaseModel], given: Mapping[str, Any], index:
             f" Details of your own go into {home}." if home and home != "context" else ""
         )
     return Problem("unknown_argument", f"{shown!r} is not a known field.", hint, shown, index)
-
-
-def printable(name: str) -> str:
-    """A name from outside, fit to be shown: short and without control characters."""
-    return "".join(char if char.isprintable() else "?" for char in name[:60])

@@ -8,7 +8,7 @@ never repeats the value, which may be somebody's data.
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, NamedTuple, cast
 
@@ -18,6 +18,9 @@ from pydantic_core import PydanticCustomError
 from segment_tools.spec import limits
 
 _COMPLETE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+SHOWN_CHARACTERS = 80
+"""How much of a name from outside an error repeats."""
+
 _ISO_HINT = "Pass ISO 8601, such as 2024-01-15T10:30:00Z or 2024-01-15T10:30:00-08:00."
 
 
@@ -51,15 +54,8 @@ def _name(value: object) -> str | None:
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise refusal("{field} is blank.", "Pass real text or leave {field} out: Segment drops a blank one.")
-    return encodable(text)
-
-
-def encodable(text: str, below: str = "") -> str:
-    """The text, unless it holds half of a surrogate pair, which no UTF-8 can carry."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise refusal("{field} holds half a character.", "Pass valid Unicode.", field=below) from None
+    if not _is_encodable_text(text):
+        raise refusal("{field} holds half a character.", "Pass valid Unicode.")
     return text
 
 
@@ -164,6 +160,58 @@ def iso_utc(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
+def plain_depth(root: Mapping[str, Any]) -> int | None:
+    """How many levels of objects and lists the object has, a flat one 1; None where something needs a closer look.
+
+    One pass without a path for every value: nearly all objects are plain, and this is what each message pays.
+    """
+    deepest = 0
+    stack: list[tuple[Any, int]] = [(root, 1)]
+    while stack:
+        holder, depth = stack.pop()
+        deepest = max(deepest, depth)
+        keyed = type(holder) is dict
+        if depth > limits.ENCODABLE_DEPTH or (keyed and not all(map(_is_plain_text, cast("Any", holder)))):
+            return None
+        for value in cast("Iterable[object]", holder.values() if keyed else holder):
+            kind = type(value)
+            if kind is dict or kind is list:
+                stack.append((value, depth + 1))
+            elif not _PLAIN.get(kind, _never)(value):
+                return None
+    return deepest
+
+
+def _is_plain_text(value: object) -> bool:
+    return type(value) is str and value.isascii()
+
+
+def _is_encodable_integer(value: int) -> bool:
+    return -limits.ENCODABLE_INTEGER <= value <= limits.ENCODABLE_INTEGER
+
+
+def _is_encodable_text(value: str) -> bool:
+    return value.isascii() or not _HALF.search(value)
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+def _never(_: object) -> bool:
+    return False
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+_PLAIN: dict[type, Callable[[Any], bool]] = {
+    str: _is_encodable_text,
+    int: _is_encodable_integer,
+    float: math.isfinite,
+    bool: _always,
+    type(None): _always,
+}
+
+
 class Leaf(NamedTuple):
     """A value inside a JSON object: its path, how many objects and lists enclose it, and itself."""
 
@@ -177,70 +225,68 @@ def leaves(root: Mapping[str, Any]) -> Iterator[Leaf]:
 
     A key that is not text, or not encodable, comes as a leaf of its own, at the path of what holds it.
     """
-    stack: list[tuple[str, int, object]] = [("", 0, root)]
+    stack = [Leaf("", 0, root)]
     while stack:
-        path, depth, value = stack.pop()
-        if depth > limits.ENCODABLE_DEPTH or not isinstance(value, dict | list | tuple):
-            yield Leaf(path, depth, value)
-        elif isinstance(value, dict):
-            entries = cast("dict[object, object]", value)
+        leaf = stack.pop()
+        held: object = leaf.value
+        if leaf.depth > limits.ENCODABLE_DEPTH or not isinstance(held, dict | list | tuple):
+            yield leaf
+            continue
+        entries = list(_entries(cast("dict[object, object] | list[object]", held)))
+        if isinstance(held, dict):
             yield from (
-                Leaf(path, depth + 1, _key(key)) for key in entries if not (isinstance(key, str) and key.isascii())
+                Leaf(leaf.path, leaf.depth + 1, key if isinstance(key, str) else object()) for key, _ in entries
             )
-            stack.extend((f"{path}.{key!s:.60}", depth + 1, below) for key, below in entries.items())
-        else:
-            items = cast("list[object]", value)
-            stack.extend((f"{path}.{index}", depth + 1, below) for index, below in enumerate(items))
+        stack.extend(Leaf(f"{leaf.path}.{key!s:.40}", leaf.depth + 1, value) for key, value in entries)
 
 
-def _key(key: object) -> object:
-    return key if isinstance(key, str) else object()
+def _entries(held: dict[object, object] | list[object]) -> Iterable[tuple[object, object]]:
+    return held.items() if isinstance(held, dict) else enumerate(held)
 
 
 def check_json(root: Mapping[str, Any]) -> None:
     """Refuse an object that JSON cannot carry: NaN, infinity, other types, broken text, endless nesting."""
+    if plain_depth(root) is not None:
+        return
     for leaf in leaves(root):
-        below = leaf.path.removeprefix(".")
-        match leaf.value:
-            case None | bool():
-                pass
-            case str() as text if not text.isascii():
-                encodable(text, below)
-            case str():
-                pass
-            case float() as number if not math.isfinite(number):
-                raise refusal(
-                    "{field} is not a finite number.",
-                    "Pass a number, or leave it out: JSON has no NaN or infinity.",
-                    field=below,
-                )
-            case int() as number if abs(number) > limits.ENCODABLE_INTEGER:
-                raise refusal("{field} is too large a number.", "Pass it as text.", field=below)
-            case int() | float():
-                pass
-            case dict() | list() | tuple():
-                raise refusal(
-                    "{field} is nested too deeply.",
-                    f"Keep within {limits.RECOMMENDED_DEPTH} levels; over {limits.ENCODABLE_DEPTH} cannot be sent.",
-                    field=_short(below),
-                )
-            case datetime() | date():
-                raise refusal("{field} is a date object.", "Pass its ISO 8601 text: value.isoformat().", field=below)
-            case _:
-                raise refusal(
-                    "{field} is not a JSON value.",
-                    "Pass text, numbers, booleans, null, lists and objects with text keys.",
-                    field=below,
-                )
+        if fault := _fault(leaf.value):
+            raise refusal(*fault, field=_shown(leaf.path))
 
 
-def _short(path: str) -> str:
-    return ".".join(path.split(".")[:4])
+def _fault(value: object) -> tuple[str, str] | None:  # noqa: PLR0911 - one return for each kind of value
+    """What keeps a single value from being carried by JSON, and the mend."""
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return None if _is_encodable_text(value) else ("{field} holds half a character.", "Pass valid Unicode.")
+        case int():
+            return None if _is_encodable_integer(value) else ("{field} is too large a number.", "Pass it as text.")
+        case float():
+            mend = "Pass a number, or leave it out: JSON has no NaN or infinity."
+            return None if math.isfinite(value) else ("{field} is not a finite number.", mend)
+        case dict() | list() | tuple():
+            mend = f"Keep within {limits.RECOMMENDED_DEPTH} levels; over {limits.ENCODABLE_DEPTH} cannot be sent."
+            return "{field} is nested too deeply.", mend
+        case date():
+            return "{field} is a date object.", "Pass its ISO 8601 text: value.isoformat()."
+        case _:
+            mend = "Pass text, numbers, booleans, null, lists and objects with text keys."
+            return "{field} is not a JSON value.", mend
+
+
+def _shown(path: str) -> str:
+    return printable(".".join(path.split(".")[1:5]))
+
+
+def printable(name: str) -> str:
+    """A name from outside, fit to be shown: short and without control characters."""
+    return "".join(char if char.isprintable() else "?" for char in name[:SHOWN_CHARACTERS])
 
 
 def depth_of(root: Mapping[str, Any]) -> int:
     """How many levels of objects and lists the object has; a flat one has 1."""
-    return max((leaf.depth for leaf in leaves(root)), default=1)
+    return plain_depth(root) or max((leaf.depth for leaf in leaves(root)), default=1)
 
 
 def as_given(value: object) -> object:

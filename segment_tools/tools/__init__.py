@@ -7,7 +7,8 @@ from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, SegmentError
 from segment_tools.settings import Settings, is_write_key
 from segment_tools.spec.context import nearest
-from segment_tools.spec.messages import parse, printable
+from segment_tools.spec.messages import parse
+from segment_tools.spec.values import printable
 from segment_tools.tools import tracking
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Route, Schema, Tool, input_schema
@@ -97,6 +98,17 @@ def _routed(arguments: dict[str, Any], settings: Settings) -> tuple[Route, dict[
                     "writeKey is not a write key.",
                     "Pass the write key of a Segment source, as text.",
                     "writeKey",
+                )
+            ]
+        )
+    if not isinstance(source, str | None):
+        raise InvalidMessage(
+            [
+                Problem(
+                    "invalid_value",
+                    "source must be text.",
+                    f"Pass one of {', '.join(settings.source_names)}.",
+                    "source",
                 )
             ]
         )

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, get_type_hints
@@ -117,7 +118,7 @@ def _required(model: type[BaseModel]) -> set[str]:
 
 def input_schema(tool: Tool, settings: Settings) -> Schema:
     """What the tool takes under these settings: `source` where several are configured, `writeKey` where none is."""
-    schema = schema_of(tool.arguments)
+    schema = deepcopy(schema_of(tool.arguments))
     extra: Schema = {}
     if settings.source_names:
         extra["source"] = {

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.receipt import Receipt, Warned
-from segment_tools.spec.context import merged_context, merged_integrations
+from segment_tools.spec.context import MessageContext, merged_context, merged_integrations
 from segment_tools.spec.messages import (
     KINDS,
     ORDER,
@@ -157,7 +157,7 @@ class BatchArguments(BaseModel):
         "alias previousId; all need userId or anonymousId",
         json_schema_extra=lambda schema: schema.update(items=_item_schema()),
     )
-    context: JsonObject = Field(default=None, description="For every message; its own values win")
+    context: MessageContext = Field(default=None, description="For every message; its own values win")
     integrations: JsonObject = Field(default=None, description="For every message; its own values win")
 
     def messages(self, *, identity: bool) -> list[AnyMessage]:
