@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from segment_tools.receipt import Receipt, Warned
     from segment_tools.settings import Settings
     from segment_tools.spec.context import Context
-    from segment_tools.spec.messages import Alias, Group, Identify, Message, Page, Screen, Track, parse_message
+    from segment_tools.spec.messages import Alias, Group, Identify, Message, Page, Screen, Track
+    from segment_tools.spec.parsing import parse_message
     from segment_tools.transport import Transport
 
 __all__ = [
@@ -77,7 +78,8 @@ _HOMES = {
     "receipt": ("Receipt", "Warned"),
     "settings": ("Settings",),
     "spec.context": ("Context",),
-    "spec.messages": ("Alias", "Group", "Identify", "Message", "Page", "Screen", "Track", "parse_message"),
+    "spec.messages": ("Alias", "Group", "Identify", "Message", "Page", "Screen", "Track"),
+    "spec.parsing": ("parse_message",),
     "transport": ("Transport",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

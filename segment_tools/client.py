@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from segment_tools import wire
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Rejected, SegmentError, Unavailable
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, SegmentError, Undelivered
 from segment_tools.outbox.retry import wait_before_next
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.settings import Settings, hidden
 from segment_tools.spec.advice import warnings
-from segment_tools.spec.messages import AnyMessage, no_identity
-from segment_tools.spec.values import iso_utc, wire_timestamp
+from segment_tools.spec.messages import AnyMessage
+from segment_tools.spec.parsing import no_identity
+from segment_tools.spec.timestamps import iso_utc, wire_timestamp
 from segment_tools.transport import Transport
 
 ATTEMPT_SECONDS = 10.0
@@ -79,7 +80,6 @@ class Segment:
             InvalidMessage: Segment would drop it; nothing was sent.
             NotConfigured: no write key.
             Rejected, Unavailable: with `receipt`, which tells the messageId to try again with.
-
         """
         return await self._deliver(
             [message], lambda stamped, at: [wire.single(stamped[0], at)], source, write_key, [None]
@@ -97,7 +97,6 @@ class Segment:
             InvalidMessage: with the problems of every message, by index; nothing was sent.
             NotConfigured: no write key.
             Rejected, Unavailable: with `receipt`.
-
         """
         if not messages:
             raise InvalidMessage([Problem("missing_field", "batch is empty.", "Pass at least one message.", "batch")])
@@ -133,7 +132,7 @@ class Segment:
             fields = message.as_dict()
             if not message.identified:
                 if self.settings.anonymous_id == "require":
-                    problems.append(no_identity(index))
+                    problems.append(replace(no_identity(), index=index))
                 fields["anonymousId"] = self._outside.new_id()
                 remarks.append(_generated(index))
             timestamp = wire_timestamp(message.timestamp) if message.timestamp else iso_utc(now)
@@ -180,7 +179,7 @@ class Segment:
         for request in requests:
             try:
                 status, body = await self._send(request, write_key, deadline)
-            except (Rejected, Unavailable) as error:
+            except Undelivered as error:
                 reached = error.code != "no_connection" or receipt.sent
                 error.receipt = replace(
                     receipt, sent=reached, status_code=error.status_code, response_body=error.response_body

@@ -4,11 +4,12 @@ SegmentError
 ├── InvalidMessage       the caller can mend it: names the fields, says what to pass
 │   └── TooLarge         a message or request over Segment's limits
 ├── NotConfigured        a setting is missing or wrong: says which
-├── Rejected             Segment answered, and not with 2xx
-│   ├── Unauthorized     401, 403
-│   ├── NotFound         404
-│   └── RateLimited      429
-└── Unavailable          no answer, a time-out or 5xx: may be tried again
+└── Undelivered          what was sent was not accepted
+    ├── Rejected         Segment answered, and not with 2xx
+    │   ├── Unauthorized 401, 403
+    │   ├── NotFound     404
+    │   └── RateLimited  429
+    └── Unavailable      no answer, a time-out or 5xx: may be tried again
 """
 
 from collections.abc import Mapping, Sequence
@@ -88,16 +89,16 @@ class NotConfigured(SegmentError):
         self.setting = setting
 
 
-class Rejected(SegmentError):
-    """Segment answered, and did not accept the request."""
+class Undelivered(SegmentError):
+    """Segment did not accept what was sent to it; `status_code` is None where it did not answer at all."""
 
-    code = "rejected"
+    code = "undelivered"
 
     def __init__(
         self,
         message: str,
         *,
-        status_code: int,
+        status_code: int | None = None,
         response_body: Mapping[str, Any] | None = None,
         hint: str = "",
         code: str = "",
@@ -108,6 +109,12 @@ class Rejected(SegmentError):
         self.status_code = status_code
         self.response_body = response_body or {}
         self.retry_after_seconds = retry_after_seconds
+
+
+class Rejected(Undelivered):
+    """Segment answered, and did not accept the request."""
+
+    code = "rejected"
 
 
 class Unauthorized(Rejected):
@@ -129,28 +136,11 @@ class RateLimited(Rejected):
     retryable = True
 
 
-class Unavailable(SegmentError):
+class Unavailable(Undelivered):
     """Segment could not be reached, did not answer in time, or answered that it has trouble (408, 410, 460, 5xx).
 
-    `status_code` is None when there was no answer. The messages may have arrived all the same: sending them
-    again with the same messageId is safe.
+    The messages may have arrived all the same: sending them again with the same messageId is safe.
     """
 
     code = "unavailable"
     retryable = True
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int | None = None,
-        response_body: Mapping[str, Any] | None = None,
-        hint: str = "",
-        code: str = "",
-        retry_after_seconds: float | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.code = code or type(self).code
-        self.status_code = status_code
-        self.response_body = response_body or {}
-        self.retry_after_seconds = retry_after_seconds

@@ -33,7 +33,6 @@ def definitions(format: Format, settings: Settings | None = None) -> list[dict[s
 
     Raises:
         ValueError: for a format that is none of these.
-
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}")

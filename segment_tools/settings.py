@@ -127,7 +127,6 @@ class Settings(BaseModel):
 
         Raises:
             NotConfigured: with one line that names the setting that is wrong.
-
         """
         values = _file_values(env_file) | dict(os.environ if environ is None else environ)
         given = {
@@ -179,7 +178,6 @@ class Settings(BaseModel):
 
         Raises:
             NotConfigured: the embedded sandbox is asked for, and this program has not started it.
-
         """
         if self.data_plane_url == SANDBOX:
             hint = "Start `segment-tools sandbox` and set SEGMENT_DATA_PLANE_URL to the address it prints."

@@ -32,7 +32,6 @@ class Transport:
 
         Raises:
             Unavailable: no connection, or no whole answer in time.
-
         """
         try:
             async with asyncio.timeout(timeout_seconds):

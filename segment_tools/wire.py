@@ -65,7 +65,6 @@ def single(message: Mapping[str, Any], sent_at: str) -> Request:
 
     Raises:
         TooLarge: above 32 KB.
-
     """
     body = to_json({**{key: value for key, value in message.items() if key != "type"}, "sentAt": sent_at})
     _check_size(body, message, None)
@@ -77,7 +76,6 @@ def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request
 
     Raises:
         TooLarge: naming every message above 32 KB.
-
     """
     parts = [to_json(message) for message in messages]
     problems = [
@@ -126,7 +124,6 @@ def decipher(answer: Answer, now: datetime) -> dict[str, Any]:
     Raises:
         Unauthorized, NotFound, RateLimited, Rejected: Segment did not accept the request.
         Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`).
-
     """
     body = _object(answer.body)
     if 200 <= answer.status < 300 and body.get("success") is not False:

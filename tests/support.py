@@ -1,9 +1,11 @@
 """What the tests share: the tools as an MCP client calls them, upstreams that fail, a clock that stands."""
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -18,6 +20,9 @@ from segment_tools import Segment, Settings, Transport
 from segment_tools.client import Surroundings
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import build
+
+WAIT = 60
+"""Seconds that nothing here takes: what does, hangs."""
 
 ROOT = Path(__file__).parent.parent
 KEY = "wk-RECOGNISABLE-4f9c2b71d0"
@@ -125,6 +130,23 @@ def facts(result: CallToolResult) -> dict[str, Any]:
 
 
 Caller = Callable[..., Any]
+
+
+@contextmanager
+def running(environ: Mapping[str, str], *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program once it has said on standard error where it listens, and that address; ended at the end."""
+    process = subprocess.Popen(
+        program(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(environ)
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert " at http://" in line, line
+        yield process, re.split(r"/mcp|,", line.split(" at ")[1])[0]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=WAIT)
 
 
 def program(*arguments: str) -> list[str]:

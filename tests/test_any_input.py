@@ -20,7 +20,7 @@ from support import settings as segment_settings
 from segment_tools import Segment, __version__
 from segment_tools.functions import dispatch
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.spec.values import wire_timestamp
+from segment_tools.spec.timestamps import wire_timestamp
 
 KINDS = ("track", "identify", "page", "screen", "group", "alias")
 OWN = {
@@ -38,10 +38,12 @@ LIBRARY = {"name": "segment-tools", "version": __version__}
 SECRETS = (KEY, b64encode(KEY.encode()).decode(), b64encode(f"{KEY}:".encode()).decode())
 COMPLETE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
+EXAMPLES = 40
+
 repeatable = settings(
     deadline=None,
     derandomize=True,
-    max_examples=50,
+    max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 each_tool = pytest.mark.parametrize("tool", TOOLS)
@@ -121,7 +123,9 @@ def asked_of_batch(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     own = {name: value for name, value in arguments.items() if name != "writeKey" or value}
     items = [json_or_absent(item) for item in json_or_absent(own.pop("batch"))]
     shared = read(own, ("context", "integrations"))
-    filled = [{name: item[name] for name in item if item[name] not in (None, "") or name not in NAMES} for item in items]
+    filled = [
+        {name: item[name] for name in item if item[name] not in (None, "") or name not in NAMES} for item in items
+    ]
     found = [{"type": item["type"], **read(item, ("type", *COMMON, *OWN[item["type"]]))} for item in filled]
     for message in found:
         if "context" in shared:
@@ -262,15 +266,16 @@ def wild_arguments(tool: str) -> st.SearchStrategy[dict[str, Any]]:
 
 plain_text = st.text(max_size=20)
 real_text = plain_text.filter(str.strip)
+free_name = plain_text.filter(lambda name: name not in ("device", "advertisingId", "consent"))
 finite = st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers() | st.integers(-(10**300), 10**300) | st.sampled_from([10**300, -(10**300)])
 plain_scalar = st.none() | st.booleans() | whole | finite | plain_text
 plain_json = st.recursive(
     plain_scalar,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(plain_text, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(free_name, inner, max_size=4),
     max_leaves=8,
 ) | st.builds(nested, st.sampled_from([3, 4, 90]), st.just("a"))
-plain_object = st.dictionaries(plain_text, plain_json, max_size=4)
+plain_object = st.dictionaries(free_name, plain_json, max_size=4)
 absent = st.sampled_from([None, ""])
 real_id = real_text | whole | finite.filter(lambda number: abs(number) < 1e300)
 short_id = real_text | st.integers() | st.floats(-1e9, 1e9)
@@ -407,7 +412,7 @@ def near_valid_arguments(tool: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(
         changed,
         valid_arguments(tool),
-        st.dictionaries(any_key, any_json, max_size=1),
+        st.dictionaries(any_key, any_json, max_size=2),
         st.sets(st.sampled_from(NAMES), max_size=1),
         st.none() | st.integers(0, 3),
     )
@@ -434,8 +439,7 @@ def test_arguments_with_one_thing_wrong_arrive_exactly_or_are_refused_by_field(w
         event(found)
 
     every()
-    assert outcomes["accepted"] >= 10, outcomes
-    assert outcomes["refused"] >= 10, outcomes
+    assert min(outcomes["accepted"], outcomes["refused"]) >= EXAMPLES // 8, outcomes
 
 
 @each_tool

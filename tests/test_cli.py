@@ -1,15 +1,14 @@
 """The command line, as a shell runs it."""
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from support import KEY, ROOT, program
+from support import KEY, ROOT, WAIT, program, running
 
 from segment_tools import __version__
 from segment_tools.functions import FORMATS, definitions
@@ -17,7 +16,6 @@ from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces import cli
 from segment_tools.tools import TOOLS
 
-WAIT = 60
 CALL = '{"event": "Order Completed", "userId": "u1"}'
 
 
@@ -145,43 +143,29 @@ def test_demo_shows_every_tool_and_what_arrived(environ: dict[str, str]) -> None
     assert "Try next" in reached
 
 
-@contextmanager
-def sandbox_process(environ: dict[str, str], *arguments: str) -> Iterator[str]:
-    process = subprocess.Popen(
-        program("sandbox", "--port", "0", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environ,
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert "sandbox at http://127.0.0.1:" in line, line
-        yield line.split(" at ")[1].split(",")[0]
-        process.terminate()
-        out, error = process.communicate(timeout=WAIT)
-        assert (out, "Traceback" in error) == ("", False)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate(timeout=WAIT)
-
-
 def test_the_sandbox_command_keeps_messages_in_its_file(environ: dict[str, str], tmp_path: Path) -> None:
     db = str(tmp_path / "folder" / "sandbox.db")
-    with sandbox_process(environ, "--db", db) as url:
+    with running(environ, "sandbox", "--port", "0", "--db", db) as (_, url):
         assert run(environ, "call", "segment_track", CALL, write_key=KEY, data_plane_url=url).returncode == 0
-    with sandbox_process(environ, "--db", db) as url:
+    with running(environ, "sandbox", "--port", "0", "--db", db) as (_, url):
         kept = httpx.get(f"{url}/_sandbox/messages", timeout=WAIT).json()["messages"]
     assert [row["message"]["event"] for row in kept] == ["Order Completed"]
     assert KEY.encode() not in Path(db).read_bytes()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_sandbox_quietly(number: signal.Signals, environ: dict[str, str]) -> None:
+    with running(environ, "sandbox", "--port", "0", "--db", ":memory:") as (process, url):
+        assert httpx.get(f"{url}/_sandbox/messages", timeout=WAIT).json() == {"messages": []}
+        process.send_signal(number)
+        out, error = process.communicate(timeout=WAIT)
+    assert (out, "Traceback" in error) == ("", False)
+
+
 def test_the_embedded_sandbox_shares_the_file_of_the_sandbox_command(environ: dict[str, str]) -> None:
     done = run(environ, "call", "segment_track", CALL, data_plane_url="sandbox")
     assert (done.returncode, "sandbox at http://127.0.0.1:" in done.stderr) == (0, True)
-    with sandbox_process(environ) as url:
+    with running(environ, "sandbox", "--port", "0") as (_, url):
         kept = httpx.get(f"{url}/_sandbox/messages", timeout=WAIT).json()["messages"]
     assert [row["message"]["event"] for row in kept] == ["Order Completed"]
 

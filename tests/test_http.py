@@ -2,43 +2,21 @@
 
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from mcp import Client
-from support import KEY, arrived, facts, program, settings
+from support import KEY, WAIT, arrived, facts, program, running, settings
 
 from segment_tools import Segment
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import http_app
 
 pytestmark = pytest.mark.anyio
-WAIT = 20
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
-
-
-@contextmanager
-def serving(environ: dict[str, str], *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The program serving HTTP on a free port, and its address."""
-    process = subprocess.Popen(
-        program("http", "--port", "0", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environ,
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert line.startswith("segment-tools: MCP at http://"), line
-        yield process, line.split(" at ")[1].split("/mcp")[0]
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=WAIT)
 
 
 @asynccontextmanager
@@ -56,7 +34,7 @@ async def test_an_mcp_client_calls_the_tools_and_the_messages_arrive(
     mode: str, environ: dict[str, str], sandbox: Sandbox
 ) -> None:
     chosen = {**environ, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_WRITE_KEY": KEY}
-    with serving(chosen) as (_, url):
+    with running(chosen, "http", "--port", "0") as (_, url):
         async with Client(f"{url}/mcp", mode=mode) as client:
             assert len((await client.list_tools()).tools) == 7
             good = facts(await client.call_tool("segment_track", {"event": "Order Completed", "userId": "u1"}))
@@ -82,7 +60,7 @@ async def test_every_handshake_revision_is_served(version: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_cleanly(number: signal.Signals, environ: dict[str, str]) -> None:
-    with serving(environ) as (process, url):
+    with running(environ, "http", "--port", "0") as (process, url):
         assert httpx.get(f"{url}/healthz", timeout=WAIT).json()["status"] == "ok"
         process.send_signal(number)
         out, error = process.communicate(timeout=WAIT)
@@ -124,7 +102,7 @@ async def test_broken_json_is_a_protocol_error() -> None:
 
 
 def test_a_taken_port_is_named(environ: dict[str, str]) -> None:
-    with serving(environ) as (_, url):
+    with running(environ, "http", "--port", "0") as (_, url):
         port = url.rsplit(":", 1)[1]
         done = subprocess.run(
             program("http", "--port", port), env=environ, capture_output=True, text=True, timeout=WAIT, check=False

@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, WAIT
 
 from segment_tools.settings import Settings
 from segment_tools.surfaces import cli
 from segment_tools.tools import TOOLS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-WAIT = 60
 VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 

@@ -22,7 +22,6 @@ def bind(port: int) -> socket.socket:
 
     Raises:
         OSError: the port is taken.
-
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,9 +6,12 @@ from typing import Any
 
 from segment_tools.receipt import Warned
 from segment_tools.spec import limits
-from segment_tools.spec.context import context_faults, misspelt_destination
+from segment_tools.spec.context import context_faults
+from segment_tools.spec.integrations import misspelt_destination
+from segment_tools.spec.json_objects import depth_of
 from segment_tools.spec.messages import AnyMessage, Group
-from segment_tools.spec.values import depth_of, has_zone, parse_timestamp, printable
+from segment_tools.spec.names import printable
+from segment_tools.spec.timestamps import has_zone, parse_timestamp
 
 TEXTS = {
     "timestamp_without_zone": "{field} has no time zone and was taken as UTC; end it with Z or an offset like -08:00.",

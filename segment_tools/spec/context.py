@@ -1,6 +1,5 @@
-"""Context and integrations: the documented fields of each, and how request-wide ones merge into a message's own."""
+"""Context: its documented fields, and how a request's merges into a message's own."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
@@ -244,50 +243,6 @@ MessageContext = Annotated[JsonObject, AfterValidator(_refuse_faults)]
 """A message's context: any object, but for the two fields that Segment drops messages for."""
 
 
-DESTINATIONS = (
-    "All",
-    "Segment.io",
-    "Adjust",
-    "Amplitude",
-    "AppsFlyer",
-    "Braze",
-    "Customer.io",
-    "Facebook Pixel",
-    "FullStory",
-    "Google Analytics",
-    "Google Tag Manager",
-    "Heap",
-    "Hotjar",
-    "HubSpot",
-    "Intercom",
-    "Iterable",
-    "Klaviyo",
-    "Mixpanel",
-    "Optimizely",
-    "Salesforce",
-    "Slack",
-    "Webhooks",
-    "Zendesk",
-)
-"""`All` and widely used destinations, in the spelling that `integrations` wants: it is case-sensitive.
-Source: https://segment.com/docs/guides/filtering-data/ and the destinations' own pages."""
-
-_SPELLINGS = {name.lower(): name for name in DESTINATIONS}
-
-
-def misspelt_destination(name: str) -> str | None:
-    """The spelling Segment knows, where the name differs from it by letter case alone."""
-    known = _SPELLINGS.get(name.lower())
-    return known if known != name else None
-
-
-def nearest(name: str, known: list[str]) -> str | None:
-    """The known name that a misspelt one most likely means."""
-    folded = {candidate.replace("_", "").lower(): candidate for candidate in known}
-    match = difflib.get_close_matches(name.replace("_", "").lower(), folded, n=1, cutoff=0.7)
-    return folded[match[0]] if match else None
-
-
 def merged_context(own: Mapping[str, Any] | None, shared: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A message's context completed from the request's, at every depth; the message's own value wins.
 
@@ -302,8 +257,3 @@ def merged_context(own: Mapping[str, Any] | None, shared: Mapping[str, Any] | No
         both = isinstance(value, dict) and isinstance(below, dict)
         merged[key] = merged_context(cast("dict[str, Any]", value), cast("dict[str, Any]", below)) if both else value
     return merged
-
-
-def merged_integrations(own: Mapping[str, Any] | None, shared: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A message's integrations completed from the request's, destination by destination; its own value wins."""
-    return None if own is None and shared is None else {**(shared or {}), **(own or {})}

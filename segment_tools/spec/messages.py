@@ -1,17 +1,15 @@
-"""The six messages of Segment's spec, what makes each of them lost, and how to say so."""
+"""The six messages of Segment's spec, and what Segment would drop each of them for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel, to_snake
 
-from segment_tools.errors import InvalidMessage, Problem
-from segment_tools.spec.context import MessageContext, nearest
-from segment_tools.spec.values import Id, JsonObject, MessageId, Name, Timestamp, printable, refusal
-
-_NO_ID = "Either userId or anonymousId must be provided."
+from segment_tools.spec.context import MessageContext
+from segment_tools.spec.integrations import Integrations
+from segment_tools.spec.values import Id, JsonObject, MessageId, Name, Timestamp, refusal
 
 
 class _Message(BaseModel):
@@ -41,7 +39,7 @@ class _Message(BaseModel):
         default=None,
         description="ip, locale, timezone, userAgent, campaign{name,source,medium,term,content}, app, device, os",
     )
-    integrations: JsonObject = Field(default=None, description="Destinations: {'All': false, 'Mixpanel': true}")
+    integrations: Integrations = Field(default=None, description="Destinations: {'All': false, 'Mixpanel': true}")
     timestamp: Timestamp = Field(default=None, description="ISO 8601; default now")
     message_id: MessageId = Field(default=None, description="Repeat it to retry safely")
 
@@ -169,140 +167,3 @@ KINDS: dict[str, type[AnyMessage]] = {
     "group": Group,
     "alias": Alias,
 }
-
-_M = TypeVar("_M", bound=BaseModel)
-
-
-def parse(model: type[_M], fields: Mapping[str, Any], *, index: int | None = None, identity: bool = False) -> _M:
-    """The model built from Segment's camelCase names; with `identity` it must say whom it is about.
-
-    Raises:
-        InvalidMessage: with every problem found, at `index` of the batch it stands in.
-
-    """
-    unnamed = [no_identity(index)] if identity and not _identified(model, fields) else []
-    try:
-        parsed = model.model_validate(fields, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise InvalidMessage([*_problems(error, model, fields, index), *unnamed]) from None
-    if unnamed:
-        raise InvalidMessage(unnamed)
-    return parsed
-
-
-def parse_message(fields: object, *, index: int | None = None, identity: bool = False) -> AnyMessage:
-    """A message of any type from its camelCase fields, `type` among them.
-
-    Another type's field may be there if it is null or empty: strict schemas make models fill in all of them.
-
-    Raises:
-        InvalidMessage: with every problem found, at `index` of the batch it stands in.
-
-    """
-    if not isinstance(fields, Mapping):
-        raise InvalidMessage(
-            [
-                Problem(
-                    "invalid_value",
-                    "The message is not an object.",
-                    'Pass one such as {"type": "track", "event": "Order Completed", "userId": "u1"}.',
-                    "batch",
-                    index,
-                )
-            ]
-        )
-    given = cast("Mapping[str, Any]", fields)
-    kind = given.get("type")
-    if not isinstance(kind, str) or kind not in KINDS:
-        code = "missing_field" if kind in (None, "") else "invalid_value"
-        meant = nearest(kind, list(KINDS)) if isinstance(kind, str) else None
-        hint = f"Did you mean {meant!r}?" if meant else f"Pass one of {', '.join(KINDS)}."
-        raise InvalidMessage([Problem(code, "type must name the kind of message.", hint, "type", index)])
-    own = {name: value for name, value in given.items() if value not in (None, "") or name not in ORDER}
-    return parse(KINDS[kind], own, index=index, identity=identity)
-
-
-def no_identity(index: int | None = None) -> Problem:
-    """The problem of a message without an id."""
-    hint = "Pass userId for a known user, or anonymousId for a visitor."
-    return Problem("missing_field", _NO_ID, hint, "userId", index)
-
-
-def _identified(model: type[BaseModel], fields: Mapping[str, Any]) -> bool:
-    """Whether an id is given at all: a blank one has a problem of its own, and so has an alias without userId."""
-    if not issubclass(model, _Message) or "userId" in model.REQUIRED:
-        return True
-    return any(fields.get(name) not in (None, "") for name in ("userId", "anonymousId"))
-
-
-def _required(model: type[BaseModel]) -> Mapping[str, str]:
-    return model.REQUIRED if issubclass(model, _Message) else {}
-
-
-def _problems(
-    error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], index: int | None
-) -> list[Problem]:
-    """The problems pydantic found, and the required fields that it does not come to when others are wrong."""
-    found = [
-        _problem(fault["type"], fault["loc"], fault.get("ctx", {}), model, given, index)
-        for fault in error.errors(include_url=False, include_input=False)
-    ]
-    missing = [
-        Problem("missing_field", f"{name} is required.", hint, name, index)
-        for name, hint in _required(model).items()
-        if given.get(name) in (None, "")
-    ]
-    named = {problem.field for problem in missing}
-    return [*missing, *(problem for problem in found if problem.field not in named)]
-
-
-def _problem(
-    kind: str,
-    location: Sequence[int | str],
-    said: Mapping[str, Any],
-    model: type[BaseModel],
-    given: Mapping[str, Any],
-    index: int | None,
-) -> Problem:
-    name = str(location[0]) if location else ""
-    if kind == "refusal":
-        field = ".".join(part for part in (name, said["below"]) if part)
-        return Problem(
-            said["code"],
-            said["message"].replace("{field}", field),
-            said["hint"].replace("{field}", field),
-            field,
-            index,
-        )
-    if kind == "extra_forbidden":
-        return _unknown(name, model, given, index)
-    if kind == "missing":
-        return Problem("missing_field", f"{name} is required.", "", name, index)
-    if name == "type":
-        return Problem(
-            "invalid_value",
-            "type does not fit this tool.",
-            "Leave type out, or use the tool of that name.",
-            name,
-            index,
-        )
-    if not name:
-        return Problem("invalid_value", "A field's name is not valid text.", "Pass valid Unicode.", "arguments", index)
-    return Problem("invalid_value", f"{name} is not valid.", "See the tool's schema for what it takes.", name, index)
-
-
-def _unknown(name: str, model: type[BaseModel], given: Mapping[str, Any], index: int | None) -> Problem:
-    known = [field.alias or key for key, field in model.model_fields.items() if (field.alias or key) != "type"]
-    shown = printable(name)
-    meant = nearest(name, known)
-    inside = given.get(name)
-    if meant:
-        hint = f"Did you mean {meant!r}?"
-    elif isinstance(inside, dict) and any(key in known for key in cast("dict[object, object]", inside)):
-        hint = f"Move what is inside {shown!r} to the top level."
-    else:
-        home = next((place for place in ("properties", "traits", "context") if place in known), None)
-        hint = f"It takes {', '.join(known)}." + (
-            f" Details of your own go into {home}." if home and home != "context" else ""
-        )
-    return Problem("unknown_argument", f"{shown!r} is not a known field.", hint, shown, index)

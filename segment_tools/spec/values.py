@@ -7,19 +7,16 @@ never repeats the value, which may be somebody's data.
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, NamedTuple, cast
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from segment_tools.spec import limits
-
-_COMPLETE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-SHOWN_CHARACTERS = 80
-"""How much of a name from outside an error repeats."""
+from segment_tools.spec.json_objects import fault_in, is_encodable_text
+from segment_tools.spec.timestamps import iso_utc, parse_timestamp
 
 _ISO_HINT = "Pass ISO 8601, such as 2024-01-15T10:30:00Z or 2024-01-15T10:30:00-08:00."
 
@@ -54,7 +51,7 @@ def _name(value: object) -> str | None:
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise refusal("{field} is blank.", "Pass real text or leave {field} out: Segment drops a blank one.")
-    if not _is_encodable_text(text):
+    if not is_encodable_text(text):
         raise refusal("{field} holds half a character.", "Pass valid Unicode.")
     return text
 
@@ -99,8 +96,8 @@ def _object(value: object) -> dict[str, Any] | None:
 
 def _properties(value: object) -> dict[str, Any] | None:
     found = _object(value)
-    if found is not None:
-        check_json(found)
+    if found is not None and (fault := fault_in(found)):
+        raise refusal(fault.message, fault.hint, field=fault.path)
     return found
 
 
@@ -114,179 +111,6 @@ def _timestamp(value: object) -> str | None:
     if not isinstance(value, str) or parse_timestamp(value) is None:
         raise refusal("{field} is not an ISO 8601 date and time.", _ISO_HINT)
     return value
-
-
-def has_zone(text: str) -> bool:
-    """Whether a timestamp says which time zone it means."""
-    moment = _moment(text)
-    return moment is None or moment.tzinfo is not None
-
-
-def wire_timestamp(text: str) -> str:
-    """A valid timestamp as it is sent: as given where it is complete, else written out in UTC.
-
-    Complete is `YYYY-MM-DDTHH:MM:SS` with an optional fraction and `Z` or an offset. Segment documents no grammar
-    beyond "ISO 8601", so rarer forms (a date alone, a week date, no colons) are not left to it.
-    """
-    moment = parse_timestamp(text)
-    return text if _COMPLETE.fullmatch(text) or moment is None else iso_utc(moment)
-
-
-def parse_timestamp(text: str) -> datetime | None:
-    """The moment an ISO 8601 text means, one without a zone taken as UTC; None if it is not ISO 8601.
-
-    Source: https://segment.com/docs/connections/spec/common/#timestamps.
-    """
-    moment = _moment(text)
-    if moment is None:
-        return None
-    try:
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError:  # the first or last hours of the calendar, moved across its edge by the zone
-        return None
-
-
-def _moment(text: str) -> datetime | None:
-    if not text.isascii():
-        return None
-    try:
-        return datetime.fromisoformat(text.strip().upper())
-    except ValueError:
-        return None
-
-
-def iso_utc(moment: datetime) -> str:
-    """The moment as Segment's own Node library writes it: UTC, milliseconds, `Z`."""
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
-
-
-def plain_depth(root: Mapping[str, Any]) -> int | None:
-    """How many levels of objects and lists the object has, a flat one 1; None where something needs a closer look.
-
-    One pass without a path for every value: nearly all objects are plain, and this is what each message pays.
-    """
-    deepest = 0
-    stack: list[tuple[Any, int]] = [(root, 1)]
-    while stack:
-        holder, depth = stack.pop()
-        deepest = max(deepest, depth)
-        keyed = type(holder) is dict
-        if depth > limits.ENCODABLE_DEPTH or (keyed and not all(map(_is_plain_text, cast("Any", holder)))):
-            return None
-        for value in cast("Iterable[object]", holder.values() if keyed else holder):
-            kind = type(value)
-            if kind is dict or kind is list:
-                stack.append((value, depth + 1))
-            elif not _PLAIN.get(kind, _never)(value):
-                return None
-    return deepest
-
-
-def _is_plain_text(value: object) -> bool:
-    return type(value) is str and value.isascii()
-
-
-def _is_encodable_integer(value: int) -> bool:
-    return -limits.ENCODABLE_INTEGER <= value <= limits.ENCODABLE_INTEGER
-
-
-def _is_encodable_text(value: str) -> bool:
-    return value.isascii() or not _HALF.search(value)
-
-
-def _always(_: object) -> bool:
-    return True
-
-
-def _never(_: object) -> bool:
-    return False
-
-
-_HALF = re.compile("[\ud800-\udfff]")
-_PLAIN: dict[type, Callable[[Any], bool]] = {
-    str: _is_encodable_text,
-    int: _is_encodable_integer,
-    float: math.isfinite,
-    bool: _always,
-    type(None): _always,
-}
-
-
-class Leaf(NamedTuple):
-    """A value inside a JSON object: its path, how many objects and lists enclose it, and itself."""
-
-    path: str
-    depth: int
-    value: object
-
-
-def leaves(root: Mapping[str, Any]) -> Iterator[Leaf]:
-    """Every value inside the object that is neither an object nor a list, or is one that is too deep to follow.
-
-    A key that is not text, or not encodable, comes as a leaf of its own, at the path of what holds it.
-    """
-    stack = [Leaf("", 0, root)]
-    while stack:
-        leaf = stack.pop()
-        held: object = leaf.value
-        if leaf.depth > limits.ENCODABLE_DEPTH or not isinstance(held, dict | list | tuple):
-            yield leaf
-            continue
-        entries = list(_entries(cast("dict[object, object] | list[object]", held)))
-        if isinstance(held, dict):
-            yield from (
-                Leaf(leaf.path, leaf.depth + 1, key if isinstance(key, str) else object()) for key, _ in entries
-            )
-        stack.extend(Leaf(f"{leaf.path}.{key!s:.40}", leaf.depth + 1, value) for key, value in entries)
-
-
-def _entries(held: dict[object, object] | list[object]) -> Iterable[tuple[object, object]]:
-    return held.items() if isinstance(held, dict) else enumerate(held)
-
-
-def check_json(root: Mapping[str, Any]) -> None:
-    """Refuse an object that JSON cannot carry: NaN, infinity, other types, broken text, endless nesting."""
-    if plain_depth(root) is not None:
-        return
-    for leaf in leaves(root):
-        if fault := _fault(leaf.value):
-            raise refusal(*fault, field=_shown(leaf.path))
-
-
-def _fault(value: object) -> tuple[str, str] | None:  # noqa: PLR0911 - one return for each kind of value
-    """What keeps a single value from being carried by JSON, and the mend."""
-    match value:
-        case None | bool():
-            return None
-        case str():
-            return None if _is_encodable_text(value) else ("{field} holds half a character.", "Pass valid Unicode.")
-        case int():
-            return None if _is_encodable_integer(value) else ("{field} is too large a number.", "Pass it as text.")
-        case float():
-            mend = "Pass a number, or leave it out: JSON has no NaN or infinity."
-            return None if math.isfinite(value) else ("{field} is not a finite number.", mend)
-        case dict() | list() | tuple():
-            mend = f"Keep within {limits.RECOMMENDED_DEPTH} levels; over {limits.ENCODABLE_DEPTH} cannot be sent."
-            return "{field} is nested too deeply.", mend
-        case date():
-            return "{field} is a date object.", "Pass its ISO 8601 text: value.isoformat()."
-        case _:
-            mend = "Pass text, numbers, booleans, null, lists and objects with text keys."
-            return "{field} is not a JSON value.", mend
-
-
-def _shown(path: str) -> str:
-    return printable(".".join(path.split(".")[1:5]))
-
-
-def printable(name: str) -> str:
-    """A name from outside, fit to be shown: short and without control characters."""
-    return "".join(char if char.isprintable() else "?" for char in name[:SHOWN_CHARACTERS])
-
-
-def depth_of(root: Mapping[str, Any]) -> int:
-    """How many levels of objects and lists the object has; a flat one has 1."""
-    return plain_depth(root) or max((leaf.depth for leaf in leaves(root)), default=1)
 
 
 def as_given(value: object) -> object:

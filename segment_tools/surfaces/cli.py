@@ -24,72 +24,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--env-file",
-        metavar="FILE",
-        default=argparse.SUPPRESS,
-        help="read settings from this .env file; the environment goes first",
-    )
-    common.add_argument(
-        "--log-level",
-        choices=["debug", "info", "warning", "error"],
-        default=argparse.SUPPRESS,
-        help="what to log to standard error (default: warning)",
-    )
+    common = _common_options()
     parser = argparse.ArgumentParser("segment-tools", description=_DESCRIPTION, epilog=_EPILOG, parents=[common])
     parser.add_argument("--version", action="version", version=f"segment-tools {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
-    commands.add_parser("stdio", parents=[common], help="serve MCP over standard input and output (the default)")
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[common], help=text, description=f"{text[0].upper()}{text[1:]}.")
 
-    http = commands.add_parser("http", parents=[common], help="serve MCP over streamable HTTP at /mcp")
+    command("stdio", "serve MCP over standard input and output (the default)")
+    _http_options(command("http", "serve MCP over streamable HTTP at /mcp"))
+    _sandbox_options(command("sandbox", "run a Segment of your own on this machine"))
+    command("demo", "call every tool against a sandbox and show what arrived; needs no account")
+    _call_options(command("call", "call one tool and print its result as JSON; exits with 0 or 1"))
+    _tools_options(command("tools", "list the tools"))
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    """Taken before and after the command alike; absent means that the other place decides."""
+    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    options.add_argument(
+        "--env-file", metavar="FILE", help="read settings from this .env file; the environment goes first"
+    )
+    levels = ["debug", "info", "warning", "error"]
+    options.add_argument("--log-level", choices=levels, help="what to log to standard error (default: warning)")
+    return options
+
+
+def _http_options(http: argparse.ArgumentParser) -> None:
     http.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    http.add_argument(
-        "--port", type=_port, default=8080, help="port to listen on (default: %(default)s; 0: any free one)"
-    )
-    http.add_argument(
-        "--allowed-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a Host header to accept besides this machine's names; repeatable",
-    )
-    http.add_argument(
-        "--allowed-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="an Origin to accept besides this machine's, such as https://app.example.com; repeatable",
-    )
+    http.add_argument("--port", type=_port, default=8080, help="port to listen on (default: %(default)s; 0: any free)")
+    hosts = "a Host header to accept besides this machine's names; repeatable"
+    http.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=hosts)
+    origins = "an Origin to accept besides this machine's, such as https://app.example.com; repeatable"
+    http.add_argument("--allowed-origin", action="append", default=[], metavar="ORIGIN", help=origins)
 
-    sandbox = commands.add_parser("sandbox", parents=[common], help="run a Segment of your own on this machine")
+
+def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument(
-        "--port", type=_port, default=8765, help="port to listen on (default: %(default)s; 0: any free one)"
+        "--port", type=_port, default=8765, help="port to listen on (default: %(default)s; 0: any free)"
     )
-    sandbox.add_argument(
-        "--db", metavar="PATH", help="file to keep messages in, or :memory: (default: in your user data folder)"
-    )
+    where = "file to keep messages in, or :memory: (default: in your user data folder)"
+    sandbox.add_argument("--db", metavar="PATH", help=where)
 
-    commands.add_parser(
-        "demo", parents=[common], help="call every tool against a sandbox and show what arrived; needs no account"
-    )
 
-    call = commands.add_parser(
-        "call", parents=[common], help="call one tool and print its result as JSON; exits with 0 or 1"
-    )
+def _call_options(call: argparse.ArgumentParser) -> None:
     call.add_argument("tool", help="the tool's name, such as segment_track")
-    call.add_argument(
-        "arguments",
-        nargs="?",
-        default="{}",
-        help="its arguments as JSON; @FILE reads a file, - standard input (default: {})",
-    )
+    given = "its arguments as JSON; @FILE reads a file, - standard input (default: {})"
+    call.add_argument("arguments", nargs="?", default="{}", help=given)
 
-    tools = commands.add_parser("tools", parents=[common], help="list the tools")
+
+def _tools_options(tools: argparse.ArgumentParser) -> None:
     tools.add_argument("--json", action="store_true", help="as MCP lists them, with schemas")
     tools.add_argument("--format", choices=FORMATS, help="as a provider's function calling takes them")
-    return parser
 
 
 _LAST_PORT = 65535

@@ -29,6 +29,9 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 def run(command: str, given: Namespace) -> int:
     """Run the command; the process's exit code."""
     logging.basicConfig(stream=sys.stderr, level=given.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    for library in ("httpx", "httpcore"):
+        # At their lower levels they log headers, and a proxy's may repeat the key.
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         return _COMMANDS[command](given)
     except NotConfigured as error:

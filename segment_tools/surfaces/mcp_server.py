@@ -122,7 +122,6 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
 
     Raises:
         OSError: the address cannot be taken.
-
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=2048) as listener:

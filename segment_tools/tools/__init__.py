@@ -6,9 +6,8 @@ from typing import Any
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, SegmentError
 from segment_tools.settings import Settings, is_write_key
-from segment_tools.spec.context import nearest
-from segment_tools.spec.messages import parse
-from segment_tools.spec.values import printable
+from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.parsing import parse
 from segment_tools.tools import tracking
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Route, Schema, Tool, input_schema

@@ -1,5 +1,6 @@
 """The tools that write: one for each kind of message, and one for many at once."""
 
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -7,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.receipt import Receipt, Warned
-from segment_tools.spec.context import MessageContext, merged_context, merged_integrations
+from segment_tools.spec.context import MessageContext, merged_context
+from segment_tools.spec.integrations import Integrations, merged_integrations
 from segment_tools.spec.messages import (
     KINDS,
     ORDER,
@@ -18,9 +20,9 @@ from segment_tools.spec.messages import (
     Page,
     Screen,
     Track,
-    parse_message,
 )
-from segment_tools.spec.values import JsonObject, Name, json_value, refusal
+from segment_tools.spec.parsing import parse_message
+from segment_tools.spec.values import Name, json_value, refusal
 from segment_tools.tools._tool import Route, Schema, schema_of, tool
 
 
@@ -158,22 +160,21 @@ class BatchArguments(BaseModel):
         json_schema_extra=lambda schema: schema.update(items=_item_schema()),
     )
     context: MessageContext = Field(default=None, description="For every message; its own values win")
-    integrations: JsonObject = Field(default=None, description="For every message; its own values win")
+    integrations: Integrations = Field(default=None, description="For every message; its own values win")
 
     def messages(self, *, identity: bool) -> list[AnyMessage]:
         """The messages with the shared context and integrations in each.
 
         Raises:
             InvalidMessage: with the problems of every message, by index.
-
         """
         problems: list[Problem] = []
         found: list[AnyMessage] = []
         for index, item in enumerate(self.batch):
             try:
-                found.append(parse_message(json_value(item), index=index, identity=identity))
+                found.append(parse_message(json_value(item), identity=identity))
             except InvalidMessage as error:
-                problems += error.problems
+                problems += [replace(problem, index=index) for problem in error.problems]
         if problems:
             raise InvalidMessage(problems)
         return [self._completed(message) for message in found]

@@ -1,0 +1,127 @@
+"""From the fields of a call to a message, or to every problem that is in them and how to mend each."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from segment_tools.errors import InvalidMessage, Problem
+from segment_tools.spec.messages import KINDS, ORDER, AnyMessage
+from segment_tools.spec.names import nearest, printable
+
+_M = TypeVar("_M", bound=BaseModel)
+_ABSENT = (None, "")
+
+
+def parse(model: type[_M], fields: Mapping[str, Any], *, identity: bool = False) -> _M:
+    """The model built from Segment's camelCase names; with `identity` it must say whom it is about.
+
+    Raises:
+        InvalidMessage: with every problem found.
+    """
+    unnamed = [no_identity()] if identity and not _identified(model, fields) else []
+    try:
+        parsed = model.model_validate(fields, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise InvalidMessage([*_problems(error, model, fields), *unnamed]) from None
+    if unnamed:
+        raise InvalidMessage(unnamed)
+    return parsed
+
+
+def parse_message(fields: object, *, identity: bool = False) -> AnyMessage:
+    """A message of any type from its camelCase fields, `type` among them.
+
+    Another type's field may be there if it is null or empty: strict schemas make models fill in all of them.
+
+    Raises:
+        InvalidMessage: with every problem found.
+    """
+    if not isinstance(fields, Mapping):
+        hint = 'Pass one such as {"type": "track", "event": "Order Completed", "userId": "u1"}.'
+        raise InvalidMessage([Problem("invalid_value", "The message is not an object.", hint, "batch")])
+    given = cast("Mapping[str, Any]", fields)
+    own = {name: value for name, value in given.items() if value not in _ABSENT or name not in ORDER}
+    return parse(_kind(own.get("type")), own, identity=identity)
+
+
+def _kind(name: object) -> type[AnyMessage]:
+    if isinstance(name, str) and name in KINDS:
+        return KINDS[name]
+    code = "missing_field" if name is None else "invalid_value"
+    meant = nearest(name, KINDS) if isinstance(name, str) else None
+    hint = f"Did you mean {meant!r}?" if meant else f"Pass one of {', '.join(KINDS)}."
+    raise InvalidMessage([Problem(code, "type must name the kind of message.", hint, "type")])
+
+
+def no_identity() -> Problem:
+    """The problem of a message that says nothing of whom it is about: Segment drops it (`no_user_anon_id`)."""
+    hint = "Pass userId for a known user, or anonymousId for a visitor."
+    return Problem("missing_field", "Either userId or anonymousId must be provided.", hint, "userId")
+
+
+def _identified(model: type[BaseModel], fields: Mapping[str, Any]) -> bool:
+    """Whether an id is given at all: a blank one has a problem of its own, and so has an alias without userId."""
+    if "anonymousId" not in _aliases(model) or "userId" in _required(model):
+        return True
+    return any(fields.get(name) not in _ABSENT for name in ("userId", "anonymousId"))
+
+
+def _aliases(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _required(model: type[BaseModel]) -> Mapping[str, str]:
+    return getattr(model, "REQUIRED", {})
+
+
+def _problems(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any]) -> list[Problem]:
+    """The problems pydantic found, and the required fields that it does not come to when others are wrong."""
+    missing = [
+        Problem("missing_field", f"{name} is required.", hint, name)
+        for name, hint in _required(model).items()
+        if given.get(name) in _ABSENT
+    ]
+    named = {problem.field for problem in missing}
+    found = (_problem(fault, model, given) for fault in error.errors(include_url=False, include_input=False))
+    return [*missing, *(problem for problem in found if problem.field not in named)]
+
+
+def _problem(fault: Mapping[str, Any], model: type[BaseModel], given: Mapping[str, Any]) -> Problem:
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    if fault["type"] == "refusal":
+        return _refused(name, fault["ctx"])
+    if fault["type"] == "extra_forbidden":
+        return _unknown(name, model, given)
+    if fault["type"] == "missing":
+        return Problem("missing_field", f"{name} is required.", "", name)
+    if name == "type":
+        hint = "Leave type out, or use the tool of that name."
+        return Problem("invalid_value", "type does not fit this tool.", hint, name)
+    if not name:
+        return Problem("invalid_value", "A field's name is not valid text.", "Pass valid Unicode.", "arguments")
+    return Problem("invalid_value", f"{name} is not valid.", "See the tool's schema for what it takes.", name)
+
+
+def _refused(name: str, said: Mapping[str, str]) -> Problem:
+    """One of this package's own refusals, with the field's name in its place."""
+    field = ".".join(part for part in (name, said["below"]) if part)
+    message, hint = (said[text].replace("{field}", field) for text in ("message", "hint"))
+    return Problem(said["code"], message, hint, field)
+
+
+def _unknown(name: str, model: type[BaseModel], given: Mapping[str, Any]) -> Problem:
+    known = [alias for alias in _aliases(model) if alias != "type"]
+    shown = printable(name)
+    return Problem("unknown_argument", f"{shown!r} is not a known field.", _mend(name, known, given), shown)
+
+
+def _mend(name: str, known: list[str], given: Mapping[str, Any]) -> str:
+    """What is meant by an unknown field: a known one misspelt, arguments a level too deep, or a detail of one's own."""
+    if meant := nearest(name, known):
+        return f"Did you mean {meant!r}?"
+    inside = given.get(name)
+    if isinstance(inside, dict) and any(key in known for key in cast("dict[object, object]", inside)):
+        return f"Move what is inside {printable(name)!r} to the top level."
+    home = next((f" Details of your own go into {place}." for place in ("properties", "traits") if place in known), "")
+    return f"It takes {', '.join(known)}.{home}"
