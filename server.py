@@ -5,4 +5,7 @@ import sys
 if __name__ == "__main__":
     from segment_tools.surfaces.cli import main
 
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ModuleNotFoundError as error:
+        sys.exit(f"segment-tools: {error.name} is not installed. Run `make demo` once, then .venv/bin/python server.py.")
