@@ -8,4 +8,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except ModuleNotFoundError as error:
-        sys.exit(f"segment-tools: {error.name} is not installed. Run `make demo` once, then .venv/bin/python server.py.")
+        sys.exit(f"segment-tools: {error.name} is missing. Run `make demo` once, then .venv/bin/python server.py.")

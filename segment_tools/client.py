@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from segment_tools import wire
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, SegmentError, Undelivered
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Undelivered
 from segment_tools.outbox.retry import wait_before_next
 from segment_tools.receipt import Receipt, Warned
-from segment_tools.settings import Settings, hidden
+from segment_tools.settings import Settings
 from segment_tools.spec.advice import warnings
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.parsing import no_identity
@@ -26,7 +26,8 @@ ATTEMPT_SECONDS = 10.0
 
 
 def _utc_now() -> datetime:
-    return datetime.now(UTC)
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def _uuid() -> str:
@@ -171,7 +172,7 @@ class Segment:
                     )
                 ]
             )
-        hint = "Set SEGMENT_WRITE_KEY to the write key of a Segment source, or pass writeKey with the call."
+        hint = "Ask whoever runs this server to set SEGMENT_WRITE_KEY, or pass writeKey if you were given one."
         raise NotConfigured("SEGMENT_WRITE_KEY", "No write key is configured.", hint=hint)
 
     async def _send_all(self, requests: Sequence[wire.Request], receipt: Receipt, write_key: str) -> Receipt:
@@ -180,9 +181,11 @@ class Segment:
             try:
                 status, body = await self._send(request, write_key, deadline)
             except Undelivered as error:
-                reached = error.code != "no_connection" or receipt.sent
                 error.receipt = replace(
-                    receipt, sent=reached, status_code=error.status_code, response_body=error.response_body
+                    receipt,
+                    sent=error.sent or receipt.sent,
+                    status_code=error.status_code,
+                    response_body=error.response_body,
                 )
                 raise
             receipt = replace(
@@ -192,13 +195,14 @@ class Segment:
 
     async def _send(self, request: wire.Request, write_key: str, deadline: float) -> tuple[int, Mapping[str, Any]]:
         """Post until Segment accepts, refuses for good, or time is up; every attempt carries the same bytes."""
-        attempt = 0
+        attempt, reached = 0, False
         while True:
             left = deadline - self._outside.monotonic()
             try:
                 return await self._attempt(request, write_key, attempt, max(0.001, min(left, ATTEMPT_SECONDS)))
-            except SegmentError as error:
+            except Undelivered as error:
                 attempt += 1
+                error.sent = reached = reached or error.sent
                 wait = wait_before_next(attempt, error, deadline - self._outside.monotonic(), self._outside.jitter())
                 if wait is None:
                     raise
@@ -209,9 +213,7 @@ class Segment:
     ) -> tuple[int, Mapping[str, Any]]:
         sent = wire.headers(write_key, attempt)
         answer = await self._transport.post(request.path, request.body, sent, seconds)
-        # A proxy may answer with what it was sent, the key among it.
-        body = hidden(answer.body.decode("utf-8", "surrogateescape"), [write_key]).encode("utf-8", "surrogateescape")
-        return answer.status, wire.decipher(replace(answer, body=body), self._outside.now())
+        return answer.status, wire.decipher(answer, self._outside.now(), [write_key])
 
 
 def _generated(index: int | None) -> Warned:

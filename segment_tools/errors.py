@@ -67,7 +67,8 @@ class InvalidMessage(SegmentError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first = problems[0]
-        super().__init__(first.message, hint=first.hint, field=first.field)
+        where = "" if first.index is None else f"batch[{first.index}]: "
+        super().__init__(f"{where}{first.message}", hint=first.hint, field=first.field)
         self.code = first.code
         self.problems = tuple(problems)
         shown = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
@@ -90,7 +91,10 @@ class NotConfigured(SegmentError):
 
 
 class Undelivered(SegmentError):
-    """Segment did not accept what was sent to it; `status_code` is None where it did not answer at all."""
+    """Segment did not accept what was sent to it; `status_code` is None where it did not answer at all.
+
+    `sent` is False only where no connection came about, so that nothing can have arrived.
+    """
 
     code = "undelivered"
 
@@ -103,9 +107,11 @@ class Undelivered(SegmentError):
         hint: str = "",
         code: str = "",
         retry_after_seconds: float | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(message, hint=hint)
         self.code = code or type(self).code
+        self.sent = sent
         self.status_code = status_code
         self.response_body = response_body or {}
         self.retry_after_seconds = retry_after_seconds

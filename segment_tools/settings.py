@@ -32,6 +32,7 @@ HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.c
 """Source: https://segment.com/docs/guides/regional-segment/."""
 
 _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
+_PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
 _PREFIX = "SEGMENT_"
 _SHORTEST_SECRET = 8
 _HIDDEN = "[write key]"
@@ -43,7 +44,7 @@ def _wrong(text: str) -> PydanticCustomError:
 
 def is_write_key(value: object) -> bool:
     """Whether the value could be a write key at all: text without spaces, quotes or colons."""
-    return isinstance(value, str) and _KEY.fullmatch(value) is not None
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None and value not in _PLACEHOLDERS
 
 
 def _write_key(value: object) -> SecretStr:
@@ -58,11 +59,15 @@ def _json_object(value: object) -> object:
         return value
     try:
         parsed: object = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
-    if not isinstance(parsed, dict) or not all(name.strip() for name in cast("dict[str, Any]", parsed)):
+    if not isinstance(parsed, dict) or not all(map(_is_name, cast("dict[str, Any]", parsed))):
         raise _wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
     return cast("dict[str, Any]", parsed)
+
+
+def _is_name(text: str) -> bool:
+    return bool(text.strip()) and text.isprintable()
 
 
 def _words(value: object) -> object:
@@ -179,7 +184,7 @@ class Settings(BaseModel):
         Raises:
             NotConfigured: the embedded sandbox is asked for, and this program has not started it.
         """
-        if self.data_plane_url == SANDBOX:
+        if self.data_plane_url == SANDBOX and not self.dry_run:
             hint = "Start `segment-tools sandbox` and set SEGMENT_DATA_PLANE_URL to the address it prints."
             raise NotConfigured(
                 "SEGMENT_DATA_PLANE_URL", "Only the segment-tools command starts an embedded sandbox.", hint=hint
@@ -204,10 +209,10 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Environment variables that look like a setting spelt wrong, each with the setting it resembles."""
+def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that look like a setting spelt wrong, each with the setting it resembles."""
     names = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
-    given = os.environ if environ is None else environ
+    given = _file_values(env_file) | dict(os.environ if environ is None else environ)
     strangers = (key for key in given if key.startswith(_PREFIX) and key not in names)
     near = ((key, difflib.get_close_matches(key, names, n=1, cutoff=0.85)) for key in strangers)
     return {key: match[0] for key, match in near if match}
@@ -250,11 +255,17 @@ def is_loopback(host: str) -> bool:
 def _file_values(env_file: str | Path | None) -> dict[str, str]:
     if env_file is None:
         return {}
-    if not Path(env_file).is_file():
-        raise NotConfigured(
-            "--env-file", "--env-file names a file that cannot be read.", hint="Pass an existing .env file."
-        )
-    return {key: value for key, value in dotenv_values(env_file, interpolate=False).items() if value is not None}
+    try:
+        with Path(env_file).open(encoding="utf-8-sig") as lines:
+            found = dotenv_values(stream=lines, interpolate=False)
+    except (OSError, UnicodeDecodeError):
+        raise _unreadable() from None
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _unreadable() -> NotConfigured:
+    hint = "Pass an existing .env file in UTF-8."
+    return NotConfigured("--env-file", "--env-file names a file that cannot be read.", hint=hint)
 
 
 def _first_wrong(error: ValidationError) -> NotConfigured:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from segment_tools.errors import Unavailable
+from segment_tools.errors import NotConfigured, Unavailable
 from segment_tools.settings import is_loopback
 from segment_tools.wire import Answer
 
@@ -17,7 +17,7 @@ _UNKNOWN = "The message may have arrived; try again with the same messageId, whi
 
 
 class Transport:
-    """Posts to one base URL over kept connections; made at the first post, so that starting costs nothing.
+    """Posts to one base URL over kept connections; opened at the first post, so that starting costs nothing.
 
     `http` replaces the network, in tests.
     """
@@ -26,51 +26,69 @@ class Transport:
         self._base_url = base_url
         self._http = http
         self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float) -> Answer:
         """The answer to one POST, whatever its status. Redirects are not followed.
 
         Raises:
             Unavailable: no connection, or no whole answer in time.
+            NotConfigured: the address or a proxy of the environment is one that no connection can be made with.
         """
+        client = self._open()
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._post(path, body, headers)
+                return await self._post(client, path, body, headers)
         except (TimeoutError, httpx.TimeoutException):
             text = f"Segment did not answer within {timeout_seconds:.3g} seconds."
             raise Unavailable(text, hint=_UNKNOWN, code="timeout") from None
         except httpx.ConnectError:
             text = f"No connection to {self._base_url}."
-            raise Unavailable(
-                text, hint="Check the network and SEGMENT_DATA_PLANE_URL, then try again.", code="no_connection"
-            ) from None
+            hint = "Check the network and SEGMENT_DATA_PLANE_URL, then try again."
+            raise Unavailable(text, hint=hint, code="no_connection", sent=False) from None
         except (httpx.HTTPError, OSError) as error:
             text = f"The connection to {self._base_url} failed ({type(error).__name__})."
             raise Unavailable(text, hint=_UNKNOWN, code="network_error") from None
+        except httpx.InvalidURL:
+            raise _unusable("The address") from None
 
-    async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        async with self._open().stream("POST", self._base_url + path, content=body, headers=dict(headers)) as response:
+    async def _post(self, client: httpx.AsyncClient, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        # Not compressed, and not read where it is all the same: a small answer must not become a large one.
+        asked = {**headers, "Accept-Encoding": "identity"}
+        async with client.stream("POST", self._base_url + path, content=body, headers=asked) as response:
             received = bytearray()
-            async for part in response.aiter_bytes():
-                received += part
-                if len(received) >= ANSWER_BYTES:
-                    break
+            if response.headers.get("content-encoding", "identity") == "identity":
+                async for part in response.aiter_bytes():
+                    received += part
+                    if len(received) >= ANSWER_BYTES:
+                        break
             return Answer(response.status_code, response.headers, bytes(received[:ANSWER_BYTES]))
 
     def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
+        """The client of the running event loop: connections cannot leave the loop that opened them."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
             # A proxy cannot reach this machine's own addresses, so what names one is not asked for them.
             proxied = not is_loopback(urlsplit(self._base_url).hostname or "")
-            self._client = httpx.AsyncClient(
-                transport=self._http,
-                timeout=None,  # noqa: S113 - `post` sets the one deadline, over all of an attempt
-                follow_redirects=False,
-                trust_env=proxied,
-            )
+            try:
+                self._client = httpx.AsyncClient(
+                    transport=self._http,
+                    timeout=None,  # noqa: S113 - `post` sets the one deadline, over all of an attempt
+                    follow_redirects=False,
+                    trust_env=proxied,
+                )
+            except (ValueError, ImportError, OSError, httpx.InvalidURL):
+                raise _unusable("A proxy or certificate setting of the environment") from None
+            self._loop = loop
         return self._client
 
     async def aclose(self) -> None:
         """Close the connections; another post opens new ones."""
         client, self._client = self._client, None
-        if client is not None:
+        if client is not None and self._loop is asyncio.get_running_loop():
             await client.aclose()
+
+
+def _unusable(what: str) -> NotConfigured:
+    hint = "Ask whoever runs this to check SEGMENT_DATA_PLANE_URL, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE."
+    return NotConfigured("SEGMENT_DATA_PLANE_URL", f"{what} is one that no connection can be made with.", hint=hint)

@@ -12,7 +12,9 @@ from pydantic_core import to_json
 
 from segment_tools._version import __version__
 from segment_tools.errors import NotFound, Problem, RateLimited, Rejected, TooLarge, Unauthorized, Unavailable
+from segment_tools.settings import hidden
 from segment_tools.spec import limits
+from segment_tools.spec.json_objects import fault_in
 
 LIBRARY = {"name": "segment-tools", "version": __version__}
 """What this package calls itself in `context.library`."""
@@ -118,17 +120,19 @@ def _too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Pr
     )
 
 
-def decipher(answer: Answer, now: datetime) -> dict[str, Any]:
-    """The JSON object that Segment answered with; empty where the answer is none.
+def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object that Segment answered with; empty where the answer is none, or one that JSON cannot carry on.
+
+    `secrets` are taken out of all that is kept of the answer: a proxy may answer with what it was sent.
 
     Raises:
         Unauthorized, NotFound, RateLimited, Rejected: Segment did not accept the request.
         Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`).
     """
-    body = _object(answer.body)
+    body = _object(answer.body, secrets)
     if 200 <= answer.status < 300 and body.get("success") is not False:
         return body
-    code, said = _reason(answer, body)
+    code, said = _reason(answer, body, secrets)
     text = f"Segment answered {answer.status}{f': {said}' if said else ''}".rstrip(".") + "."
     wait = _retry_after(answer.headers, now)
     status = answer.status
@@ -159,21 +163,25 @@ _HINTS = {
 the shared retry rules of Segment's own libraries."""
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, secrets: Sequence[str]) -> dict[str, Any]:
     try:
         parsed: object = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+    if not isinstance(parsed, dict) or fault_in(cast("dict[str, Any]", parsed)):
+        return {}
+    # Hidden in the text that carries no escapes: a key may come with some.
+    plain = json.dumps(parsed, ensure_ascii=False)
+    return cast("dict[str, Any]", json.loads(hidden(plain, secrets)))
 
 
-def _reason(answer: Answer, body: Mapping[str, Any]) -> tuple[str, str]:
+def _reason(answer: Answer, body: Mapping[str, Any], secrets: Sequence[str]) -> tuple[str, str]:
     """The code and the sentence of an answer, wherever one of Segment's three error shapes has them."""
     nested: object = body.get("error")
     inner = cast("Mapping[str, Any]", nested) if isinstance(nested, dict) else body
     code, said = inner.get("code"), inner.get("message", nested)
     if not isinstance(said, str) and not body:
-        said = _text(answer)
+        said = hidden(_text(answer), secrets)
     return (code if isinstance(code, str) else ""), _excerpt(said if isinstance(said, str) else "")
 
 
@@ -196,6 +204,6 @@ def _retry_after(found: Mapping[str, str], now: datetime) -> float | None:
         if text and name == "retry-after":
             try:
                 return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 continue
     return None

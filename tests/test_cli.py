@@ -67,6 +67,19 @@ def test_call_reads_arguments_from_standard_input_or_a_file(way: str, environ: d
     assert json.loads(done.stdout)["request"]["event"] == "Order Completed"
 
 
+def test_arguments_that_are_no_text_are_refused(environ: dict[str, str]) -> None:
+    done = subprocess.run(
+        program("call", "segment_track", "-"),
+        input=b"\xff",
+        capture_output=True,
+        env=environ,
+        timeout=WAIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"UTF-8" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", ["{}", "not json", "[1]", '{"event": "A"}'])
 def test_a_failed_call_exits_with_1_and_says_why(arguments: str, environ: dict[str, str]) -> None:
     done = run(environ, "call", "segment_track", arguments, dry_run="true")
@@ -87,6 +100,7 @@ def test_an_unknown_tool_exits_with_1_and_the_nearest_name(environ: dict[str, st
         ["call"],
         ["http", "--port", "x"],
         ["http", "--port", "70000"],
+        ["http", "--port", "000001999999999999"],
         ["tools", "--format", "cobol"],
         ["--log-level", "loud"],
         ["call", "segment_track", "@no/such/file.json"],
@@ -120,7 +134,8 @@ def test_tools_lists_names_and_definitions(environ: dict[str, str]) -> None:
     assert [line.split()[0] for line in run(environ, "tools").stdout.splitlines()] == [tool.name for tool in TOOLS]
     listed = json.loads(run(environ, "tools", "--json", write_key=KEY).stdout)
     assert [tool["name"] for tool in listed] == [tool.name for tool in TOOLS]
-    assert run(environ, "tools", read_only="true").stdout == ""
+    nothing = run(environ, "tools", read_only="true")
+    assert (nothing.stdout, "SEGMENT_READ_ONLY" in nothing.stderr) == ("", True)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -20,6 +20,7 @@ from segment_tools import (
     Unauthorized,
     Unavailable,
 )
+from segment_tools.sandbox.run import Sandbox
 
 pytestmark = pytest.mark.anyio
 OK = httpx.Response(200, json={"success": True})
@@ -261,3 +262,72 @@ async def test_a_group_needs_no_more_than_its_ids(time: Time) -> None:
     receipt = await client(accepting(), time).send(Group(group_id="company_42", anonymous_id="v"))
     assert set(receipt.messages[0]) == {"type", "messageId", "groupId", "anonymousId", "timestamp", "context"}
     assert receipt.messages[0]["timestamp"] == NOW.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    ["Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 23 Nov 2026 12:00:10 +99999999999999", "9" * 400, "-1", "²", "1.5"],
+)
+async def test_a_nonsense_retry_after_is_no_accident(nonsense: str, time: Time) -> None:
+    upstream = answering(httpx.Response(503, headers=[(b"Retry-After", nonsense.encode())]))
+    with pytest.raises(Unavailable) as raised:
+        await client(upstream, time).send(MESSAGE)
+    assert raised.value.receipt is not None
+
+
+@pytest.mark.parametrize("first", [httpx.Response(503), httpx.ReadError("reset")])
+async def test_what_reached_segment_once_counts_as_sent(first: httpx.Response | Exception, time: Time) -> None:
+    upstream = answering(first, httpx.ConnectError("refused"))
+    with pytest.raises(Unavailable) as raised:
+        await client(upstream, time).send(MESSAGE)
+    assert raised.value.receipt is not None
+    assert raised.value.receipt.sent
+
+
+async def test_an_answer_cannot_deny_that_it_was_sent(time: Time) -> None:
+    upstream = answering(httpx.Response(503, json={"code": "no_connection"}))
+    with pytest.raises(Unavailable) as raised:
+        await client(upstream, time).send(MESSAGE)
+    assert raised.value.receipt is not None
+    assert raised.value.receipt.sent
+
+
+@pytest.mark.parametrize("body", ['{"x": "\\ud800"}', '{"x": NaN}', '{"x": ' + "[" * 300 + "]" * 300 + "}"])
+async def test_an_answer_that_json_cannot_carry_on_is_left_out(body: str, time: Time) -> None:
+    receipt = await client(answering(httpx.Response(200, text=body)), time).send(MESSAGE)
+    assert (receipt.status, receipt.response_body) == ("accepted", {})
+
+
+async def test_a_compressed_answer_is_not_inflated(time: Time) -> None:
+    import gzip
+
+    bomb = httpx.Response(
+        200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(gzip.compress(b"0" * 10**8))
+    )
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        return bomb
+
+    transport = Transport("https://api.segment.io", httpx.MockTransport(answer))
+    receipt = await Segment(settings(), transport=transport, surroundings=time.surroundings()).send(MESSAGE)
+    assert (receipt.status, receipt.response_body) == ("accepted", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALL_PROXY", "ftp://127.0.0.1:9"), ("HTTPS_PROXY", "http://127.0.0.1:9x"), ("SSL_CERT_FILE", "/no/such/file")],
+)
+async def test_an_unusable_environment_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    async with Segment(settings()) as segment:
+        with pytest.raises(NotConfigured, match=name):
+            await segment.send(MESSAGE)
+
+
+def test_one_client_serves_one_event_loop_after_another(sandbox: Sandbox) -> None:
+    import asyncio
+
+    segment = Segment(settings(data_plane_url=sandbox.url))
+    receipts = [asyncio.run(segment.send(MESSAGE)) for _ in range(3)]
+    assert [receipt.status for receipt in receipts] == ["accepted"] * 3

@@ -118,6 +118,7 @@ WARNED = {
     "long_group_id": {"type": "group", "groupId": "g" * 501},
     "too_many_fields": {"properties": {f"p{number}": 1 for number in range(301)}},
     "deep_nesting": {"properties": {"a": {"b": {"c": {"d": 1}}}}},
+    "alias_to_itself": {"type": "alias", "previousId": "u1"},
     "context_type": {"context": {"ip": 5}},
     "empty_group_id": {"context": {"groupId": ""}},
     "destination_spelling": {"integrations": {"all": False}},

@@ -44,6 +44,16 @@ UNDERSTOOD = {
         {"traits": {"a": 1}},
     ),
     "a batch of one message without a list": ("segment_batch", {"batch": {"type": "page", **U}}, {"type": "page"}),
+    "shortcuts in a batch": (
+        "segment_batch",
+        {"batch": [{"type": "identify", **U, "email": "a@example.com"}]},
+        {"traits": {"email": "a@example.com"}},
+    ),
+    "null and empty fields of another type": (
+        "segment_batch",
+        {"batch": [{"type": "page", **U, "event": "", "groupId": None, "traits": None, "email": None}]},
+        {"type": "page"},
+    ),
     "outer spaces kept": ("segment_page", {"userId": " u1 "}, {"userId": " u1 "}),
 }
 
@@ -70,8 +80,8 @@ REFUSED = {
     "upper case": ("segment_page", {"UserID": "u1"}, "UserID", "Did you mean 'userId'?"),
     "arguments one level too deep": ("segment_track", {"input": {"event": "A", **U}}, "input", "to the top level"),
     "a message inside a message": ("segment_track", {"track": {"event": "A", **U}}, "track", "to the top level"),
-    "a property at the top": ("segment_track", {"event": "A", **U, "revenue": 5}, "revenue", "go into properties"),
-    "a trait at the top": ("segment_group", {"groupId": "g", **U, "industry": "x"}, "industry", "go into traits"),
+    "a property at the top": ("segment_track", {"event": "A", **U, "revenue": 5}, "revenue", "Move it into properties"),
+    "a trait at the top": ("segment_group", {"groupId": "g", **U, "industry": "x"}, "industry", "Move it into traits"),
     "another tool's type": ("segment_track", {"event": "A", **U, "type": "page"}, "type", "the tool of that name"),
     "an event that is a number": ("segment_track", {"event": 5, **U}, "event", "Pass a string"),
     "an event that is a list": ("segment_track", {"event": ["A"], **U}, "event", "Pass a string"),
@@ -90,9 +100,25 @@ REFUSED = {
     "JSON text of a list": ("segment_track", {"event": "A", **U, "properties": "[1]"}, "properties", "JSON object"),
     "traits as a list": ("segment_identify", {**U, "traits": []}, "traits", "JSON object"),
     "a context that is text": ("segment_page", {**U, "context": "web"}, "context", "JSON object"),
-    "integrations that are a list": ("segment_page", {**U, "integrations": ["All"]}, "integrations", "JSON object"),
+    "integrations that are a list": (
+        "segment_page",
+        {**U, "integrations": ["All"]},
+        "integrations",
+        '{"Mixpanel": true}',
+    ),
     "a message id too long": ("segment_page", {**U, "messageId": "x" * 101}, "messageId", "shorter"),
     "a timestamp in words": ("segment_page", {**U, "timestamp": "yesterday"}, "timestamp", "2024-01-15T10:30:00Z"),
+    "epoch milliseconds as text": ("segment_page", {**U, "timestamp": "1712011212345"}, "timestamp", "ISO 8601"),
+    "a key twice in JSON text": ("segment_page", {**U, "properties": '{"a": 1, "a": 2}'}, "properties", "once"),
+    "a consent version that is text": (
+        "segment_page",
+        {**U, "context": {"consent": {"version": "2", "categoryPreferences": {"Ads": True}}}},
+        "context.consent.version",
+        "number",
+    ),
+    "another API's word for a batch": ("segment_batch", {"messages": [{"type": "page", **U}]}, "messages", "'batch'"),
+    "properties for traits": ("segment_identify", {**U, "properties": {"a": 1}}, "properties", "'traits'"),
+    "a name for an event": ("segment_track", {"name": "A", **U}, "name", "'event'"),
     "epoch seconds": ("segment_page", {**U, "timestamp": 1705314600}, "timestamp", "2024-01-15T10:30:00Z"),
     "an advertising id that is a number": (
         "segment_page",
@@ -132,7 +158,7 @@ REFUSED = {
     "a batch that is text": ("segment_batch", {"batch": "two events"}, "batch", "Pass ["),
     "a batch that is a number": ("segment_batch", {"batch": 5}, "batch", "Pass ["),
     "an empty batch": ("segment_batch", {"batch": []}, "batch", "at least one"),
-    "events for batch": ("segment_batch", {"events": [{"type": "page", **U}]}, "events", "It takes batch"),
+    "events for batch": ("segment_batch", {"events": [{"type": "page", **U}]}, "events", "Did you mean 'batch'?"),
 }
 
 

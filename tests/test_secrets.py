@@ -16,6 +16,8 @@ pytestmark = pytest.mark.anyio
 BASIC = b64encode(f"{KEY}:".encode()).decode()
 ECHO = {"success": False, "message": f"key {KEY} is wrong", "code": KEY, "seen": {KEY: [BASIC, KEY]}}
 
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+
 FAILURES: Mapping[str, list[httpx.Response | Exception]] = {
     "accepted, and the key repeated": [
         httpx.Response(200, json={"success": True, "writeKey": KEY, "auth": f"Basic {BASIC}"})
@@ -25,6 +27,12 @@ FAILURES: Mapping[str, list[httpx.Response | Exception]] = {
         f"status {status}": [httpx.Response(status, json=ECHO)]
         for status in (301, 400, 401, 403, 404, 413, 429, 500, 503)
     },
+    "accepted, and the key repeated with escapes": [
+        httpx.Response(200, text=f'{{"success": true, "echo": "{ESCAPED}"}}')
+    ],
+    "refused, and the key repeated with escapes": [
+        httpx.Response(400, text=f'{{"message": "{ESCAPED} is wrong", "{ESCAPED}": "{BASIC}"}}')
+    ],
     "text that repeats the request": [httpx.Response(400, text=f"Authorization: Basic {BASIC} {KEY}")],
     "HTML that repeats the request": [httpx.Response(502, text=f"<html>{KEY}</html>")],
     "a header that repeats the key": [httpx.Response(302, headers={"Location": f"https://x.example/{KEY}"})],

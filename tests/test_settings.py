@@ -9,8 +9,16 @@ from segment_tools import NotConfigured, Segment, Settings
 from segment_tools.settings import misspelt
 
 WRONG = {
-    "SEGMENT_WRITE_KEY": ["has space", 'quo"te', "wk:x", "schlüssel"],
-    "SEGMENT_SOURCES": ["web", "[1]", '{"web": 5}', '{"web": "has space"}', '{"": "key"}'],
+    "SEGMENT_WRITE_KEY": ["has space", 'quo"te', "wk:x", "schlüssel", "YOUR_WRITE_KEY"],
+    "SEGMENT_SOURCES": [
+        "web",
+        "[1]",
+        '{"web": 5}',
+        '{"web": "has space"}',
+        '{"": "key"}',
+        "[" * 20_000,
+        '{"\\ud800": "key"}',
+    ],
     "SEGMENT_REGION": ["mars", "US-east"],
     "SEGMENT_DATA_PLANE_URL": [
         "http://api.segment.io",
@@ -94,6 +102,25 @@ def test_a_file_gives_settings_that_the_environment_overrides(tmp_path: Path) ->
     assert both.write_key.get_secret_value() == "from-environment"
 
 
+def test_a_byte_order_mark_hides_no_setting(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("SEGMENT_DRY_RUN=true\n", encoding="utf-8-sig")
+    assert Settings.from_env(file, {}).dry_run
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(NotConfigured, match="--env-file"):
+        Settings.from_env(file, {})
+
+
+def test_a_misspelt_setting_in_a_file_is_recognised(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("SEGMENT_WRITE_KY=x\n", encoding="utf-8")
+    assert misspelt(file, {}) == {"SEGMENT_WRITE_KY": "SEGMENT_WRITE_KEY"}
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match="--env-file"):
         Settings.from_env(tmp_path / "none.env", {})
@@ -112,4 +139,4 @@ def test_the_embedded_sandbox_is_the_commands_to_start() -> None:
 
 def test_a_setting_spelt_wrong_is_recognised() -> None:
     given = {"SEGMENT_WRITEKEY": "x", "SEGMENT_DRYRUN": "1", "SEGMENT_PROJECT": "other", "SEGMENT_REGION": "us"}
-    assert misspelt(given) == {"SEGMENT_WRITEKEY": "SEGMENT_WRITE_KEY", "SEGMENT_DRYRUN": "SEGMENT_DRY_RUN"}
+    assert misspelt(None, given) == {"SEGMENT_WRITEKEY": "SEGMENT_WRITE_KEY", "SEGMENT_DRYRUN": "SEGMENT_DRY_RUN"}

@@ -106,6 +106,31 @@ def test_nothing_but_the_protocol_is_written_to_standard_output(environ: dict[st
     assert KEY.encode() not in error
 
 
+LINES = {
+    "half an emoji": ('"hi \\ud83d"', "event"),
+    "an integer of 5,000 digits": ("1" * 5000, "event"),
+    "nesting of 250 levels": ('"A", "properties": ' + '{"a": ' * 250 + "1" + "}" * 250, "properties.a.a.a.a"),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_line_that_the_sdk_gives_up_on_is_answered(case: str, environ: dict[str, str]) -> None:
+    event, field = LINES[case]
+    arguments = f'{{"userId": "u", "event": {event}}}'
+    call = (
+        f'{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"segment_track","arguments":{arguments}}}}}'
+    )
+    ready = '{"jsonrpc": "2.0", "method": "notifications/initialized"}'
+    with started(environ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{ready}\n{call}\n".encode())
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+    assert answer["id"] == 7
+    assert answer["result"]["structuredContent"]["error"]["field"] == field
+
+
 def test_the_embedded_sandbox_says_where_it_is_and_takes_messages(environ: dict[str, str]) -> None:
     call = {
         "jsonrpc": "2.0",

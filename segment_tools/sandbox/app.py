@@ -1,18 +1,22 @@
 """The sandbox's HTTP face: Segment's tracking paths, and `/_sandbox/messages` to see what became of what they took."""
 
 import base64
-import binascii
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+import math
+import re
+import sqlite3
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, NoReturn, cast
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -42,8 +46,9 @@ def create_app(store: Store) -> Starlette:
     """A sandbox on the store. It takes every write key, and answers to this machine's own names alone."""
 
     async def look(request: Request) -> Response:
-        filters, discarded, limit = _query(request)
-        return JSONResponse({"messages": store.messages(filters, discarded, limit)})
+        found = await run_in_threadpool(store.messages, *_query(request))
+        # With escapes: what somebody sent may hold half a character, which only an escape can carry.
+        return Response(json.dumps({"messages": found}), media_type="application/json")
 
     async def clear(_: Request) -> Response:
         return JSONResponse({"deleted": store.clear()})
@@ -67,9 +72,12 @@ def _taking(store: Store, kind: str) -> _Handler:
 
     async def take(request: Request) -> Response:
         body = _object(await _read(request, limit))
-        now = datetime.now(UTC)
-        arrival = Arrival(now, request.url.path, _source(_write_key(request, body)))
-        store.add(arrival, verdicts(body, kind if kind != BATCH else None), body.get("sentAt"))
+        arrival = Arrival(datetime.now(UTC), request.url.path, _source(_write_key(request, body)))
+        found = verdicts(body, kind if kind != BATCH else None)
+        try:
+            await run_in_threadpool(store.add, arrival, found, body.get("sentAt"))
+        except sqlite3.OperationalError:
+            raise HTTPException(503, "the sandbox's file is locked or full") from None
         return JSONResponse({"success": True})
 
     return take
@@ -88,27 +96,38 @@ async def _reasons(_: Request) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     """Segment's error shape. [?] Known from a fixture of its own Node library alone."""
     refusal = cast("HTTPException", error)
-    codes = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
-    return JSONResponse(
-        {"success": False, "message": refusal.detail, "code": codes[refusal.status_code]}, refusal.status_code
-    )
+    codes = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 503: "unavailable"}
+    said = {"success": False, "message": refusal.detail, "code": codes[refusal.status_code]}
+    return JSONResponse(said, refusal.status_code, refusal.headers)
 
 
 async def _read(request: Request, limit: int) -> bytes:
+    """The body, inflated where it is gzipped; the limit is one of what was inflated. [?] Segment does not say which."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise HTTPException(400, "Exceed payload limit")
+    inflate = zlib.decompressobj(_GZIP) if request.headers.get("content-encoding", "").lower() == "gzip" else None
+    try:
+        async for part in request.stream():
+            body += inflate.decompress(part, limit + 1 - len(body)) if inflate else part
+            if len(body) > limit:
+                raise HTTPException(400, "Exceed payload limit")
+    except (ClientDisconnect, zlib.error):
+        raise HTTPException(400, "malformed JSON") from None
     return bytes(body)
+
+
+_GZIP = 16 + zlib.MAX_WBITS
+"""zlib's way of saying that the stream has gzip's header."""
+
+_MOST_LEVELS = 250
+"""Ours: deeper JSON is refused, before Python's own limit makes trouble. Segment documents none."""
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        found: object = json.loads(body, parse_constant=_no_constant)
+        found: object = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or _too_deep(cast("dict[str, Any]", found)):
         raise HTTPException(400, "malformed JSON")
     return cast("dict[str, Any]", found)
 
@@ -116,6 +135,27 @@ def _object(body: bytes) -> dict[str, Any]:
 def _no_constant(name: str) -> NoReturn:
     """NaN and Infinity are no JSON, although Python reads them."""
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    """The number, unless it is beyond what JSON's readers hold: Python would make it infinite."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _too_deep(found: dict[str, Any]) -> bool:
+    level: list[object] = [found]
+    for _ in range(_MOST_LEVELS):
+        level = [below for holder in level for below in _held(holder) if isinstance(below, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _held(holder: object) -> Iterable[object]:
+    return cast("dict[str, object]", holder).values() if isinstance(holder, dict) else cast("list[object]", holder)
 
 
 def _write_key(request: Request, body: dict[str, Any]) -> str:
@@ -130,13 +170,13 @@ def _write_key(request: Request, body: dict[str, Any]) -> str:
 def _basic_user(value: str) -> str | None:
     try:
         return base64.b64decode(value, validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
 
 
 def _source(write_key: str) -> str:
     """A name for the source that tells two apart and does not give the key away."""
-    return f"source-{hashlib.sha256(write_key.encode()).hexdigest()[:8]}"
+    return f"source-{hashlib.sha256(write_key.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def _query(request: Request) -> tuple[dict[str, str], bool | None, int]:
@@ -145,7 +185,7 @@ def _query(request: Request) -> tuple[dict[str, str], bool | None, int]:
     discarded = given.pop("discarded", None)
     if unknown := set(given) - set(FILTERS):
         raise HTTPException(400, f"unknown filter {min(unknown)[:40]!r}: use {', '.join(FILTERS)}, discarded, limit")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST):
+    if not (re.fullmatch("[0-9]{1,5}", limit) and 1 <= int(limit) <= MOST):
         raise HTTPException(400, f"limit must be a number from 1 to {MOST}")
     if discarded not in (None, "true", "false"):
         raise HTTPException(400, "discarded must be true or false")

@@ -31,6 +31,7 @@ REASONS = {
     "consent_categorypreferences_should_exist": "`context.consent` has no `categoryPreferences`.",
     "consent_categorypreferences_fields_should_be_object": "`context.consent.categoryPreferences` is not an object.",
     "consent_categorypreferences_fields_should_be_bool": "A category in `context.consent` is neither true nor false.",
+    "consent_version_should_be_number": "`context.consent.version` is not a number. [?] The field's place is a guess.",
     "bad_request": "The message is not an object, or its type is none of Segment's six.",
     "empty_batch": "The batch holds no messages.",
     "unknown_source": "No source has this write key.",
@@ -70,7 +71,7 @@ def verdicts(body: Fields, kind: str | None) -> list[Verdict]:
     if not listed:
         return [Verdict(_without_key(body), "empty_batch")]
     if len(listed) > limits.BATCH_MESSAGES:
-        return [Verdict(item, "too_many_messages") for item in listed]
+        return [Verdict(_without_key(as_fields(item)), "too_many_messages") for item in listed]
     return [_item(item, body) for item in listed]
 
 
@@ -174,8 +175,14 @@ def _context(context: Fields) -> str | None:
     chosen: object = cast("Fields", consent)["categoryPreferences"]
     if not isinstance(chosen, dict):
         return "consent_categorypreferences_fields_should_be_object"
-    agreed = all(isinstance(value, bool) for value in cast("Fields", chosen).values())
-    return None if agreed else "consent_categorypreferences_fields_should_be_bool"
+    if not all(isinstance(value, bool) for value in cast("Fields", chosen).values()):
+        return "consent_categorypreferences_fields_should_be_bool"
+    version = cast("Fields", consent).get("version", 0)
+    return (
+        None
+        if isinstance(version, int | float) and not isinstance(version, bool)
+        else "consent_version_should_be_number"
+    )
 
 
 def merged(item: Fields, request: Fields) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ DEDUPLICATION_HOURS = 24
 """Source: https://segment.com/docs/guides/duplicate-data/: at least 24 hours of messageIds, whatever the source."""
 
 _MIGRATIONS = (
-    """
+    (
+        """
     CREATE TABLE messages (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT,
         received_at TEXT NOT NULL,
@@ -28,11 +30,15 @@ _MIGRATIONS = (
         discarded TEXT,
         sent TEXT NOT NULL,
         message TEXT
-    );
-    CREATE INDEX messages_by_message_id ON messages (message_id, received_at);
+    )
     """,
+        "CREATE INDEX messages_by_message_id ON messages (message_id, received_at)",
+    ),
 )
 """Each step brings a store one version further; the version is SQLite's own `user_version`."""
+
+_LOCK_TRIES, _LOCK_SECONDS = 100, 0.05
+"""As long as SQLite itself waits for a lock: five seconds."""
 
 FILTERS = {"type": "type", "userId": "user_id", "event": "event", "messageId": "message_id"}
 
@@ -56,14 +62,31 @@ class Store:
         self._database = sqlite3.connect(
             Path(path).expanduser() if str(path) != ":memory:" else path, check_same_thread=False
         )
-        self._database.execute("PRAGMA journal_mode = WAL")
+        self._use_wal()
         self._database.execute("PRAGMA synchronous = FULL")
         self._migrate()
 
+    def _use_wal(self) -> None:
+        """Let readers read beside the writer. SQLite waits for every lock but the one that this needs, so we do."""
+        for patience in range(_LOCK_TRIES, 0, -1):
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if patience == 1:
+                    raise
+                time.sleep(_LOCK_SECONDS)
+            else:
+                return
+
     def _migrate(self) -> None:
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        for number, step in enumerate(_MIGRATIONS[version:], start=version + 1):
-            self._database.executescript(f"BEGIN; {step} PRAGMA user_version = {number}; COMMIT;")
+        """Bring the file up to date, one process at a time: another may have made the same file just now."""
+        self._database.execute("BEGIN IMMEDIATE")
+        with self._database:
+            (version,) = self._database.execute("PRAGMA user_version").fetchone()
+            for number, step in enumerate(_MIGRATIONS[version:], start=version + 1):
+                for statement in step:
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version = {number}")
 
     def close(self) -> None:
         """Close the file."""
@@ -91,11 +114,12 @@ class Store:
 
     def _seen(self, message_id: object, now: datetime) -> bool:
         """Whether a message of this id was kept within the hours of de-duplication."""
-        if not isinstance(message_id, str):
+        known = _column(message_id)
+        if known is None:
             return False
         query = "SELECT 1 FROM messages WHERE message_id = ? AND received_at >= ? AND discarded IS NULL LIMIT 1"
         since = _iso(now - timedelta(hours=DEDUPLICATION_HOURS))
-        return self._database.execute(query, (message_id, since)).fetchone() is not None
+        return self._database.execute(query, (known, since)).fetchone() is not None
 
     def messages(self, filters: Mapping[str, str], discarded: bool | None, limit: int) -> list[dict[str, Any]]:
         """The newest first; `filters` compares the fields of `FILTERS` for equality."""

@@ -9,7 +9,7 @@ from segment_tools.spec import limits
 from segment_tools.spec.context import context_faults
 from segment_tools.spec.integrations import misspelt_destination
 from segment_tools.spec.json_objects import depth_of
-from segment_tools.spec.messages import AnyMessage, Group
+from segment_tools.spec.messages import Alias, AnyMessage, Group
 from segment_tools.spec.names import printable
 from segment_tools.spec.timestamps import has_zone, parse_timestamp
 
@@ -22,6 +22,7 @@ TEXTS = {
     "long_group_id": "{field} is over 500 characters long; Segment's Unify drops the message.",
     "too_many_fields": "{field} has more than 300 entries; Segment's Unify drops such a message.",
     "deep_nesting": "{field} is nested more than 3 levels deep; many destinations drop what is deeper.",
+    "alias_to_itself": "{field} is the same as userId, so the alias joins nothing.",
     "context_type": "{field} is not of the type that Segment documents; destinations may ignore it.",
     "empty_group_id": "{field} is empty; Segment's Unify drops the message: leave it out.",
     "destination_spelling": "{field} differs from Segment's spelling in letter case and has no effect: use {known!r}.",
@@ -62,6 +63,8 @@ def _of_ids(message: AnyMessage) -> _Found:
         yield "message_id_at_limit", "messageId", ""
     if chosen is not None and len(chosen) < limits.SHORT_MESSAGE_ID:
         yield "short_message_id", "messageId", ""
+    if isinstance(message, Alias) and message.previous_id == message.user_id:
+        yield "alias_to_itself", "previousId", ""
     if isinstance(message, Group) and len(message.group_id or "") > limits.GROUP_ID_CHARACTERS:
         yield "long_group_id", "groupId", ""
 

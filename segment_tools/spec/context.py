@@ -3,13 +3,23 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 
 from segment_tools.spec.values import JsonObject, refusal
 
-Number = StrictInt | float
-Version = StrictStr | StrictInt | float
+Number = StrictInt | StrictFloat
+Version = StrictStr | StrictInt | StrictFloat
 """Text by the spec; builds and versions are numbers often enough that destinations take both."""
 
 
@@ -147,6 +157,7 @@ class Consent(_Fields):
     """The user's consent: category id to whether it was given. An empty map counts as "no" to every category."""
 
     category_preferences: dict[str, StrictBool]
+    version: Number | None = None
 
 
 class ExternalId(_Fields):
@@ -200,13 +211,13 @@ class Context(_Fields):
 
 
 _REFUSED = ("device.advertisingId", "consent")
-"""What Segment drops the message for. Source: its discard reasons `device_advertisingid_should_be_string` and
-`consent_categorypreferences_…` (https://segment.com/docs/connections/integration_error_codes/)."""
+"""What Segment drops the message for. Source: its discard reasons `device_advertisingid_should_be_string`,
+`consent_categorypreferences_…` and `consent_version_should_be_number` (https://segment.com/docs/connections/integration_error_codes/)."""
 
 
 _REFUSED_HINTS = {
     "device": "Pass advertisingId as text.",
-    "consent": 'Pass consent as {"categoryPreferences": {"Advertising": true}}.',
+    "consent": 'Pass consent as {"categoryPreferences": {"Advertising": true}}; its version is a number.',
 }
 
 

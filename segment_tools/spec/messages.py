@@ -146,11 +146,12 @@ class Alias(_Message):
 
     REQUIRED = {
         "userId": "Pass the new, lasting id of the user.",
-        "previousId": "Pass the id that the user had until now.",
+        "previousId": "Pass the id that the user had until now, often the visitor's anonymousId.",
     }
 
     type: Literal["alias"] = "alias"
     user_id: Id = Field(default=None, description="The new id, to keep")
+    anonymous_id: Id = Field(default=None, description="Id of the visitor, kept beside")
     previous_id: Id = Field(default=None, description="The old id")
 
 

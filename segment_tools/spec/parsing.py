@@ -29,29 +29,44 @@ def parse(model: type[_M], fields: Mapping[str, Any], *, identity: bool = False)
     return parsed
 
 
+def kind_of(fields: Mapping[str, Any]) -> str:
+    """The message's type.
+
+    Raises:
+        InvalidMessage: it has none, or one that Segment does not know.
+    """
+    name = fields.get("type")
+    if isinstance(name, str) and name in KINDS:
+        return name
+    code = "missing_field" if name in _ABSENT else "invalid_value"
+    meant = nearest(name.removeprefix("segment_"), KINDS) if isinstance(name, str) else None
+    hint = f"Did you mean {meant!r}?" if meant else f"Pass one of {', '.join(KINDS)}."
+    raise InvalidMessage([Problem(code, "type must name the kind of message.", hint, "type")])
+
+
+def fields_of(message: object) -> dict[str, Any]:
+    """The fields of a message of any type, but for those that are null or empty.
+
+    Another type's may be among them: strict schemas make models fill in all.
+
+    Raises:
+        InvalidMessage: it is no object.
+    """
+    if not isinstance(message, Mapping):
+        hint = 'Pass one such as {"type": "track", "event": "Order Completed", "userId": "u1"}.'
+        raise InvalidMessage([Problem("invalid_value", "The message is not an object.", hint, "batch")])
+    given = cast("Mapping[str, Any]", message)
+    return {name: value for name, value in given.items() if value not in _ABSENT or name not in ORDER}
+
+
 def parse_message(fields: object, *, identity: bool = False) -> AnyMessage:
     """A message of any type from its camelCase fields, `type` among them.
-
-    Another type's field may be there if it is null or empty: strict schemas make models fill in all of them.
 
     Raises:
         InvalidMessage: with every problem found.
     """
-    if not isinstance(fields, Mapping):
-        hint = 'Pass one such as {"type": "track", "event": "Order Completed", "userId": "u1"}.'
-        raise InvalidMessage([Problem("invalid_value", "The message is not an object.", hint, "batch")])
-    given = cast("Mapping[str, Any]", fields)
-    own = {name: value for name, value in given.items() if value not in _ABSENT or name not in ORDER}
-    return parse(_kind(own.get("type")), own, identity=identity)
-
-
-def _kind(name: object) -> type[AnyMessage]:
-    if isinstance(name, str) and name in KINDS:
-        return KINDS[name]
-    code = "missing_field" if name is None else "invalid_value"
-    meant = nearest(name, KINDS) if isinstance(name, str) else None
-    hint = f"Did you mean {meant!r}?" if meant else f"Pass one of {', '.join(KINDS)}."
-    raise InvalidMessage([Problem(code, "type must name the kind of message.", hint, "type")])
+    given = fields_of(fields)
+    return parse(KINDS[kind_of(given)], given, identity=identity)
 
 
 def no_identity() -> Problem:
@@ -103,10 +118,14 @@ def _problem(fault: Mapping[str, Any], model: type[BaseModel], given: Mapping[st
     return Problem("invalid_value", f"{name} is not valid.", "See the tool's schema for what it takes.", name)
 
 
+_EXAMPLES = {"context": '{"locale": "en-US"}', "integrations": '{"Mixpanel": true}'}
+
+
 def _refused(name: str, said: Mapping[str, str]) -> Problem:
     """One of this package's own refusals, with the field's name in its place."""
     field = ".".join(part for part in (name, said["below"]) if part)
-    message, hint = (said[text].replace("{field}", field) for text in ("message", "hint"))
+    example = _EXAMPLES.get(name, '{"plan": "pro"}')
+    message, hint = (said[text].replace("{field}", field).replace("{example}", example) for text in ("message", "hint"))
     return Problem(said["code"], message, hint, field)
 
 
@@ -116,12 +135,31 @@ def _unknown(name: str, model: type[BaseModel], given: Mapping[str, Any]) -> Pro
     return Problem("unknown_argument", f"{shown!r} is not a known field.", _mend(name, known, given), shown)
 
 
+_SYNONYMS = {
+    "messages": "batch",
+    "events": "batch",
+    "items": "batch",
+    "properties": "traits",
+    "traits": "properties",
+    "name": "event",
+    "eventName": "event",
+    "event_name": "event",
+    "id": "userId",
+    "newId": "userId",
+    "oldId": "previousId",
+    "companyId": "groupId",
+    "accountId": "groupId",
+}
+"""What models and other analytics APIs call a field, and Segment's name for it."""
+
+
 def _mend(name: str, known: list[str], given: Mapping[str, Any]) -> str:
     """What is meant by an unknown field: a known one misspelt, arguments a level too deep, or a detail of one's own."""
-    if meant := nearest(name, known):
+    synonym = _SYNONYMS.get(name)
+    if meant := synonym if synonym in known else nearest(name, known):
         return f"Did you mean {meant!r}?"
     inside = given.get(name)
     if isinstance(inside, dict) and any(key in known for key in cast("dict[object, object]", inside)):
         return f"Move what is inside {printable(name)!r} to the top level."
-    home = next((f" Details of your own go into {place}." for place in ("properties", "traits") if place in known), "")
-    return f"It takes {', '.join(known)}.{home}"
+    home = next((place for place in ("properties", "traits") if place in known), None)
+    return f"Move it into {home}, where your own details go." if home else f"It takes {', '.join(known)}."

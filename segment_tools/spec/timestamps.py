@@ -6,6 +6,12 @@ from datetime import UTC, datetime
 _COMPLETE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
+_READABLE = re.compile(
+    r"(\d{4}-\d\d-\d\d|\d{4}-W\d\d-\d)([T ][\d:.,]+(Z|[+-][\d:]+)?)?|\d{8}(T[\d:.,]+(Z|[+-][\d:]+)?)?", re.ASCII
+)
+"""A date, then perhaps `T` or a space and a time: Python takes any sign between them, and so a number of seconds."""
+
+
 def has_zone(text: str) -> bool:
     """Whether a timestamp says which time zone it means."""
     moment = _moment(text)
@@ -37,14 +43,16 @@ def parse_timestamp(text: str) -> datetime | None:
 
 
 def _moment(text: str) -> datetime | None:
-    if not text.isascii():
+    written = text.strip().upper()
+    if not _READABLE.fullmatch(written):
         return None
     try:
-        return datetime.fromisoformat(text.strip().upper())
+        return datetime.fromisoformat(written)
     except ValueError:
         return None
 
 
 def iso_utc(moment: datetime) -> str:
-    """The moment as Segment's own Node library writes it: UTC, milliseconds, `Z`."""
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    """The moment as Segment's own Node library writes it: UTC, `Z`, milliseconds; microseconds where it has them."""
+    precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision)}Z"

@@ -16,14 +16,20 @@ from pydantic_core import PydanticCustomError
 
 from segment_tools.spec import limits
 from segment_tools.spec.json_objects import fault_in, is_encodable_text
-from segment_tools.spec.timestamps import iso_utc, parse_timestamp
+from segment_tools.spec.timestamps import parse_timestamp
 
 _ISO_HINT = "Pass ISO 8601, such as 2024-01-15T10:30:00Z or 2024-01-15T10:30:00-08:00."
 
 
 def refusal(message: str, hint: str = "", *, code: str = "invalid_value", field: str = "") -> PydanticCustomError:
-    """A refusal for pydantic to carry; `{field}` in the texts becomes the field's name, `field` a path below it."""
-    return PydanticCustomError("refusal", "{message}", {"message": message, "hint": hint, "code": code, "below": field})
+    """A refusal for pydantic to carry.
+
+    In the texts `{field}` becomes the field's name and `{example}` an example of its value; `field` is a path below it.
+    """
+    said = f"{message} {hint}".replace("{field}", field or "The value").rstrip()
+    return PydanticCustomError(
+        "refusal", "{said}", {"said": said, "message": message, "hint": hint, "code": code, "below": field}
+    )
 
 
 def _id(value: object) -> str | None:
@@ -78,9 +84,23 @@ def json_value(value: object) -> object:
     if not value.strip():
         return None
     try:
-        return cast("object", json.loads(value))
+        return cast("object", json.loads(value, object_pairs_hook=_unique))
+    except _KeyTwiceError:
+        hint = "Name every key once: only one value of it would arrive."
+        raise refusal("{field} names a key twice.", hint) from None
     except (ValueError, RecursionError):
         return value
+
+
+class _KeyTwiceError(Exception):
+    """An object in JSON text names a key twice: Python would keep the last and lose the others."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _KeyTwiceError
+    return found
 
 
 def _object(value: object) -> dict[str, Any] | None:
@@ -90,7 +110,7 @@ def _object(value: object) -> dict[str, Any] | None:
     if isinstance(found, str):
         raise refusal("{field} is text that is not a JSON object.", "Pass a JSON object, not prose.")
     if not isinstance(found, Mapping):
-        raise refusal("{field} must be an object.", 'Pass a JSON object, such as {"plan": "pro"}.')
+        raise refusal("{field} must be an object.", "Pass a JSON object, such as {example}.")
     return cast("dict[str, Any]", found if isinstance(found, dict) else dict(cast("Mapping[str, Any]", found)))
 
 
@@ -105,7 +125,7 @@ def _timestamp(value: object) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, datetime):
-        return iso_utc(value) if value.tzinfo else value.isoformat()
+        value = value.isoformat()
     if isinstance(value, int | float):
         raise refusal("{field} is a number.", _ISO_HINT)
     if not isinstance(value, str) or parse_timestamp(value) is None:

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import re
 from collections.abc import Sequence
 
 from segment_tools._version import __version__
@@ -84,6 +85,6 @@ _LAST_PORT = 65535
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:6]) <= _LAST_PORT):
+    if not (re.fullmatch(r"[0-9]{1,5}", text) and int(text) <= _LAST_PORT):
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return int(text)

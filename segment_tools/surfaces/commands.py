@@ -50,7 +50,7 @@ def _say(text: str) -> None:
 
 
 def _settings(given: Namespace) -> Settings:
-    for wrong, right in misspelt().items():
+    for wrong, right in misspelt(given.env_file).items():
         _say(f"{wrong} is not a setting and is ignored; did you mean {right}?")
     return Settings.from_env(given.env_file)
 
@@ -58,13 +58,14 @@ def _settings(given: Namespace) -> Settings:
 @contextmanager
 def _reachable(settings: Settings) -> Generator[Settings]:
     """Settings that lead somewhere: where they ask for the embedded sandbox, it runs meanwhile."""
-    if settings.data_plane_url != SANDBOX:
+    if settings.data_plane_url != SANDBOX or settings.dry_run:
         yield settings
         return
     from segment_tools.sandbox.run import PORT, Sandbox, bind_near
 
     with _opened(lambda: Sandbox(_default_db(), bind_near(PORT)), _default_db()) as sandbox:
-        _say(f"sandbox at {sandbox.url}; what arrives is at {sandbox.url}/_sandbox/messages")
+        _say(f"sandbox at {sandbox.url}, messages kept in {_default_db()}")
+        _say(f"what arrived, while this runs: {sandbox.url}/_sandbox/messages; later: segment-tools sandbox")
         yield settings.model_copy(update={"data_plane_url": sandbox.url})
 
 
@@ -155,15 +156,16 @@ def _call(given: Namespace) -> int:
 def _text(argument: str) -> str:
     """The arguments' JSON text: as given, from standard input (`-`) or from a file (`@FILE`)."""
     if argument == "-":
-        return sys.stdin.read()
-    if not argument.startswith("@"):
-        return argument
+        return _decoded(sys.stdin.buffer.read)
+    return _decoded(Path(argument[1:]).read_bytes) if argument.startswith("@") else argument
+
+
+def _decoded(read: Callable[[], bytes]) -> str:
     try:
-        return Path(argument[1:]).read_text(encoding="utf-8")
+        return read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        raise NotConfigured(
-            "ARGUMENTS", f"The file {argument[1:]} cannot be read.", hint="Pass @FILE, - for standard input, or JSON."
-        ) from None
+        hint = "Pass JSON, @FILE for a file, or - for standard input, in UTF-8."
+        raise NotConfigured("ARGUMENTS", "The arguments cannot be read.", hint=hint) from None
 
 
 def _tools(given: Namespace) -> int:
@@ -175,6 +177,8 @@ def _tools(given: Namespace) -> int:
     else:
         for tool in offered(settings):
             print(f"{tool.name:18} {tool.title}")
+        if not offered(settings):
+            _say("these settings (SEGMENT_READ_ONLY, SEGMENT_TOOLSETS) offer no tool")
     return DONE
 
 

@@ -1,5 +1,6 @@
 """The tools over the Model Context Protocol: stdio and streamable HTTP, every revision the SDK serves."""
 
+import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -29,6 +30,7 @@ from starlette.routing import Route
 from segment_tools._version import __version__
 from segment_tools.client import Segment
 from segment_tools.functions import dispatch
+from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
 
 NAME = "segment-tools"
@@ -93,7 +95,7 @@ async def serve_stdio(segment: Segment) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = build(segment)
     async with stdio_server() as (reader, writer):
-        await server.run(reader, writer, server.create_initialization_options())
+        await server.run(LenientLines(reader), writer, server.create_initialization_options())
 
 
 def http_app(segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = ()) -> Starlette:
@@ -123,12 +125,26 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     Raises:
         OSError: the address cannot be taken.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=2048) as listener:
+    with _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A listening socket. Its protocol is named so that asyncio sends small answers at once (TCP_NODELAY)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 async def _healthy(_: Request) -> Response:

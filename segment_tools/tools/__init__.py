@@ -69,7 +69,8 @@ def _found(name: str, settings: Settings) -> Tool:
         raise NotConfigured(
             setting, f"{name} is switched off here by {setting}.", hint="Ask whoever runs this server to switch it on."
         )
-    meant = nearest(name, [tool.name for tool in TOOLS])
+    short = nearest(name.removeprefix("segment_"), [tool.name.removeprefix("segment_") for tool in TOOLS])
+    meant = f"segment_{short}" if short else None
     hint = f"Did you mean {meant!r}?" if meant else f"The tools are {', '.join(tools) or 'none, under these settings'}."
     raise InvalidMessage([Problem("unknown_tool", f"There is no tool {printable(name)!r}.", hint)])
 

@@ -50,7 +50,7 @@ class Result(BaseModel):
     message_id: str | None = None
     message_ids: list[str] | None = None
     timestamp: str | None = None
-    sent: bool
+    sent: bool | None = None
     status_code: Literal[-1, 200, 500]
     original_status_code: int | None = None
     response_body: dict[str, Any]
@@ -113,7 +113,7 @@ def failure(tool: Tool | None, error: SegmentError) -> Result:
         status_code=_status(error),
         error_message=str(error),
         error=_fault(error, receipt),
-        **(_facts(tool, receipt) if tool else {"sent": False, "response_body": {}}),
+        **(_facts(tool, receipt) if tool else {"sent": _unsent(error), "response_body": {}}),
     )
 
 
@@ -121,6 +121,11 @@ def _status(error: SegmentError) -> Literal[-1, 200, 500]:
     if isinstance(error, InvalidMessage | NotConfigured):
         return REFUSED
     return ANSWERED if isinstance(error, Rejected) and not error.retryable else TROUBLE
+
+
+def _unsent(error: SegmentError) -> bool | None:
+    """False for what was refused; for an accident nobody knows."""
+    return False if _status(error) == REFUSED else None
 
 
 def _facts(tool: Tool, receipt: Receipt) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from segment_tools.spec.messages import (
     Screen,
     Track,
 )
-from segment_tools.spec.parsing import parse_message
+from segment_tools.spec.parsing import fields_of, kind_of, parse, parse_message
 from segment_tools.spec.values import Name, json_value, refusal
 from segment_tools.tools._tool import Route, Schema, schema_of, tool
 
@@ -124,7 +124,7 @@ async def segment_alias(message: Alias, segment: Segment, route: Route) -> Recei
 def _item_schema() -> Schema:
     """One message of any type as one flat object: hosts and models stumble over alternatives."""
     fields: Schema = {}
-    for model in KINDS.values():
+    for model in (*KINDS.values(), IdentifyArguments):
         for name, schema in schema_of(model)["properties"].items():
             fields[name] = {key: value for key, value in schema.items() if key != "description"}
     kind = {"type": "string", "enum": list(KINDS)}
@@ -149,6 +149,14 @@ def _items(value: object) -> object:
     return cast("list[object]", found)
 
 
+def _item(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
+    """One message of a batch, and what its shortcuts overruled: it takes what the tool of its type takes."""
+    fields = fields_of(item)
+    if kind_of(fields) == "identify":
+        return parse(IdentifyArguments, fields, identity=identity).message()
+    return parse_message(fields, identity=identity), []
+
+
 class BatchArguments(BaseModel):
     """Messages, and what is added to each of them."""
 
@@ -162,22 +170,25 @@ class BatchArguments(BaseModel):
     context: MessageContext = Field(default=None, description="For every message; its own values win")
     integrations: Integrations = Field(default=None, description="For every message; its own values win")
 
-    def messages(self, *, identity: bool) -> list[AnyMessage]:
-        """The messages with the shared context and integrations in each.
+    def messages(self, *, identity: bool) -> tuple[list[AnyMessage], list[Warned]]:
+        """The messages with the shared context and integrations in each, and what their shortcuts overruled.
 
         Raises:
             InvalidMessage: with the problems of every message, by index.
         """
         problems: list[Problem] = []
         found: list[AnyMessage] = []
+        warned: list[Warned] = []
         for index, item in enumerate(self.batch):
             try:
-                found.append(parse_message(json_value(item), identity=identity))
+                message, overruled = _item(json_value(item), identity=identity)
+                found.append(message)
+                warned += [replace(warning, index=index) for warning in overruled]
             except InvalidMessage as error:
                 problems += [replace(problem, index=index) for problem in error.problems]
         if problems:
             raise InvalidMessage(problems)
-        return [self._completed(message) for message in found]
+        return [self._completed(message) for message in found], warned
 
     def _completed(self, message: AnyMessage) -> AnyMessage:
         if self.context is None and self.integrations is None:
@@ -198,8 +209,9 @@ async def segment_batch(message: BatchArguments, segment: Segment, route: Route)
     go out in several requests. For one message use its own tool. Returns count and messageIds in order;
     'accepted' is no proof that Segment keeps them.
     """
-    messages = message.messages(identity=segment.settings.anonymous_id == "require")
-    return await segment.send_batch(messages, source=route.source, write_key=route.write_key)
+    messages, overruled = message.messages(identity=segment.settings.anonymous_id == "require")
+    receipt = await segment.send_batch(messages, source=route.source, write_key=route.write_key)
+    return receipt.with_warnings(overruled)
 
 
 TOOLS = (segment_track, segment_identify, segment_page, segment_screen, segment_group, segment_alias, segment_batch)
