@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT, WAIT
+from support import ROOT, WAIT, running
 
 from segment_tools.settings import Settings
 from segment_tools.surfaces import cli
@@ -98,6 +99,28 @@ def test_its_programs_run(program: str, installed: dict[str, str], tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert "'success': False" not in done.stdout
+
+
+SERVERS = {"8080": "http", "8765": "sandbox"}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("commands", [block for block in blocks("sh") if "curl" in block])
+def test_its_walks_through_a_server_run(commands: str, installed: dict[str, str], tmp_path: Path) -> None:
+    (port,) = [port for port in SERVERS if port in commands]
+    with running(installed, SERVERS[port], "--port", "0") as (_, url):
+        there = commands.replace(f"127.0.0.1:{port}", url.removeprefix("http://"))
+        done = subprocess.run(
+            ["/bin/sh", "-ec", there],
+            capture_output=True,
+            text=True,
+            env=installed,
+            cwd=tmp_path,
+            timeout=WAIT,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "segment_track" in done.stdout or done.stdout.count("Signed Up") >= 2
 
 
 @pytest.mark.parametrize("config", blocks("json"))
