@@ -14,7 +14,8 @@ from typing import Any, Literal, cast, get_args
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, Problem, SegmentError
-from segment_tools.settings import Settings, hidden
+from segment_tools.redaction import hidden
+from segment_tools.settings import Settings
 from segment_tools.tools import Result, call, input_schema, offered, refused
 from segment_tools.tools._tool import Schema, Tool
 

@@ -4,8 +4,7 @@ import difflib
 import json
 import os
 import re
-from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
@@ -34,8 +33,6 @@ HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.c
 _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 _PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
 _PREFIX = "SEGMENT_"
-_SHORTEST_SECRET = 8
-_HIDDEN = "[write key]"
 
 
 def _wrong(text: str) -> PydanticCustomError:
@@ -198,15 +195,9 @@ class Settings(BaseModel):
         return tuple(key.get_secret_value() for key in keys)
 
 
-def hidden(text: str, secrets: Iterable[str]) -> str:
-    """The text without the keys, plain or as Basic authentication writes them.
-
-    Real keys have 32 characters; what is as short as a word of the text itself is no secret to keep.
-    """
-    for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(b64encode(f"{secret}:".encode()).decode(), _HIDDEN).replace(secret, _HIDDEN)
-    return text
+def environment(**chosen: str) -> dict[str, str]:
+    """The environment for another process: ours, with these settings and no others."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}, **chosen}
 
 
 def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from segment_tools._version import __version__
 from segment_tools.errors import NotFound, Problem, RateLimited, Rejected, TooLarge, Unauthorized, Unavailable
-from segment_tools.settings import hidden
+from segment_tools.redaction import hidden
 from segment_tools.spec import limits
 from segment_tools.spec.json_objects import fault_in
 

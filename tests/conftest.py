@@ -1,6 +1,5 @@
 """Fixtures; what they are made of is in `support`."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 from support import Caller, Time, facts, mcp, settings
 
 from segment_tools.sandbox.run import Sandbox
+from segment_tools.settings import environment
 
 
 @pytest.fixture
@@ -48,5 +48,4 @@ def call(sandbox: Sandbox) -> Caller:
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     """An environment for a process of its own: no settings but the given ones, and a home of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEGMENT_")}
-    return {**kept, "XDG_DATA_HOME": str(tmp_path / "data"), "HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
+    return environment(XDG_DATA_HOME=str(tmp_path / "data"), HOME=str(tmp_path), PYTHONWARNINGS="error")

@@ -30,6 +30,10 @@ def shell() -> list[tuple[str, str]]:
     return [(command, output) for command, output in pairs]
 
 
+def run(command: list[str], environ: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=folder, timeout=WAIT, check=False)
+
+
 @pytest.fixture
 def installed(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """An environment in which `segment-tools` is the program under test."""
@@ -68,15 +72,7 @@ def test_it_names_no_setting_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize(("command", "output"), [pair for pair in shell() if not pair[0].startswith("make ")])
 def test_its_commands_print_what_it_says(command: str, output: str, installed: dict[str, str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["/bin/sh", "-c", command],
-        capture_output=True,
-        text=True,
-        env=installed,
-        cwd=tmp_path,
-        timeout=WAIT,
-        check=False,
-    )
+    done = run(["/bin/sh", "-c", command], installed, tmp_path)
     assert VOLATILE.sub("…", done.stdout) == VOLATILE.sub("…", output).rstrip() + "\n"
 
 
@@ -87,15 +83,7 @@ def test_its_make_targets_exist(target: str) -> None:
 
 @pytest.mark.parametrize("program", blocks("python"))
 def test_its_programs_run(program: str, installed: dict[str, str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        env=installed,
-        cwd=tmp_path,
-        timeout=WAIT,
-        check=False,
-    )
+    done = run([sys.executable, "-c", program], installed, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert "'success': False" not in done.stdout

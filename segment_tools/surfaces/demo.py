@@ -1,7 +1,6 @@
 """The main job on real input: every tool over MCP, against a sandbox, and what arrived there."""
 
 import json
-import os
 import sys
 from typing import Any, TextIO
 
@@ -9,6 +8,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp.types import CallToolResult
 
 from segment_tools.sandbox.run import Sandbox
+from segment_tools.settings import environment
 
 CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -121,9 +121,8 @@ async def demo(out: TextIO) -> bool:
 
 
 async def _results(url: str) -> list[CallToolResult]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEGMENT_")}
-    settings = {"SEGMENT_DATA_PLANE_URL": url, "SEGMENT_WRITE_KEY": "demo"}
-    server = StdioServerParameters(command=sys.executable, args=["-m", "segment_tools"], env={**kept, **settings})
+    chosen = environment(SEGMENT_DATA_PLANE_URL=url, SEGMENT_WRITE_KEY="demo")
+    server = StdioServerParameters(command=sys.executable, args=["-m", "segment_tools"], env=chosen)
     async with Client(stdio_client(server)) as client:
         return [await client.call_tool(name, arguments) for name, arguments in CALLS]
 
