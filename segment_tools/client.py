@@ -100,7 +100,7 @@ class Segment:
             Rejected, Unavailable: with `receipt`.
         """
         if not messages:
-            raise InvalidMessage([Problem("missing_field", "batch is empty.", "Pass at least one message.", "batch")])
+            raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
         return await self._deliver(messages, wire.batches, source, write_key, list(range(len(messages))))
 
     async def _deliver(
@@ -150,28 +150,17 @@ class Segment:
         settings = self.settings
         if write_key is not None:
             return write_key
-        names = ", ".join(settings.sources)
+        pass_one = f"Pass one of {', '.join(settings.sources)}."
         if source is not None:
             if source not in settings.sources:
-                raise InvalidMessage(
-                    [Problem("invalid_value", "source is not a configured one.", f"Pass one of {names}.", "source")]
-                )
+                raise InvalidMessage.of("invalid_value", "source is not a configured one.", pass_one, "source")
             return settings.sources[source].get_secret_value()
         if settings.write_key is not None:
             return settings.write_key.get_secret_value()
         if len(settings.sources) == 1:
             return next(iter(settings.sources.values())).get_secret_value()
         if settings.sources:
-            raise InvalidMessage(
-                [
-                    Problem(
-                        "missing_field",
-                        "source is required: several are configured.",
-                        f"Pass one of {names}.",
-                        "source",
-                    )
-                ]
-            )
+            raise InvalidMessage.of("missing_field", "source is required: several are configured.", pass_one, "source")
         hint = "Ask whoever runs this server to set SEGMENT_WRITE_KEY, or pass writeKey if you were given one."
         raise NotConfigured("SEGMENT_WRITE_KEY", "No write key is configured.", hint=hint)
 

@@ -14,7 +14,7 @@ SegmentError
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from segment_tools.receipt import Receipt
 
@@ -74,6 +74,11 @@ class InvalidMessage(SegmentError):
         shown = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
         more = [f"And {left} more."] if (left := len(problems) - SHOWN_PROBLEMS) > 0 else []
         self.args = (" ".join([*shown, *more]),)
+
+    @classmethod
+    def of(cls, code: str, message: str, hint: str = "", field: str | None = None) -> Self:
+        """The error of a single problem."""
+        return cls([Problem(code, message, hint, field)])
 
 
 class TooLarge(InvalidMessage):

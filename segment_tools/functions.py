@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
 
 from segment_tools.client import Segment
-from segment_tools.errors import InvalidMessage, Problem, SegmentError
+from segment_tools.errors import InvalidMessage, SegmentError
 from segment_tools.redaction import hidden
 from segment_tools.settings import Settings
 from segment_tools.tools import Result, call, input_schema, offered, refused
@@ -137,14 +137,10 @@ def _read(arguments: Mapping[str, Any] | str | None) -> Mapping[str, Any] | None
             found = arguments
     if found is None or isinstance(found, Mapping):
         return cast("Mapping[str, Any] | None", found)
-    raise InvalidMessage(
-        [
-            Problem(
-                "invalid_value",
-                "The arguments are not a JSON object.",
-                'Pass one, such as {"event": "Order Completed", "userId": "u1"}.',
-            )
-        ]
+    raise InvalidMessage.of(
+        "invalid_value",
+        "The arguments are not a JSON object.",
+        'Pass one, such as {"event": "Order Completed", "userId": "u1"}.',
     )
 
 

@@ -41,7 +41,7 @@ def kind_of(fields: Mapping[str, Any]) -> str:
     code = "missing_field" if name in _ABSENT else "invalid_value"
     meant = nearest(name.removeprefix("segment_"), KINDS) if isinstance(name, str) else None
     hint = f"Did you mean {meant!r}?" if meant else f"Pass one of {', '.join(KINDS)}."
-    raise InvalidMessage([Problem(code, "type must name the kind of message.", hint, "type")])
+    raise InvalidMessage.of(code, "type must name the kind of message.", hint, "type")
 
 
 def fields_of(message: object) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def fields_of(message: object) -> dict[str, Any]:
     """
     if not isinstance(message, Mapping):
         hint = 'Pass one such as {"type": "track", "event": "Order Completed", "userId": "u1"}.'
-        raise InvalidMessage([Problem("invalid_value", "The message is not an object.", hint, "batch")])
+        raise InvalidMessage.of("invalid_value", "The message is not an object.", hint, "batch")
     given = cast("Mapping[str, Any]", message)
     return {name: value for name, value in given.items() if value not in _ABSENT or name not in ORDER}
 

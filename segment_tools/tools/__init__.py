@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segment_tools.client import Segment
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, SegmentError
+from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.settings import Settings, is_write_key
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
@@ -72,7 +72,7 @@ def _found(name: str, settings: Settings) -> Tool:
     short = nearest(name.removeprefix("segment_"), [tool.name.removeprefix("segment_") for tool in TOOLS])
     meant = f"segment_{short}" if short else None
     hint = f"Did you mean {meant!r}?" if meant else f"The tools are {', '.join(tools) or 'none, under these settings'}."
-    raise InvalidMessage([Problem("unknown_tool", f"There is no tool {printable(name)!r}.", hint)])
+    raise InvalidMessage.of("unknown_tool", f"There is no tool {printable(name)!r}.", hint)
 
 
 def _routed(arguments: dict[str, Any], settings: Settings) -> tuple[Route, dict[str, Any]]:
@@ -80,36 +80,18 @@ def _routed(arguments: dict[str, Any], settings: Settings) -> tuple[Route, dict[
     source = arguments.pop("source", None) if settings.source_names else None
     write_key = arguments.pop("writeKey", None) or None
     if write_key is not None and not settings.takes_write_key:
-        raise InvalidMessage(
-            [
-                Problem(
-                    "unknown_argument",
-                    "writeKey is not taken here.",
-                    "Leave it out: the server has its own key.",
-                    "writeKey",
-                )
-            ]
+        raise InvalidMessage.of(
+            "unknown_argument", "writeKey is not taken here.", "Leave it out: the server has its own key.", "writeKey"
         )
     if write_key is not None and not is_write_key(write_key):
-        raise InvalidMessage(
-            [
-                Problem(
-                    "invalid_value",
-                    "writeKey is not a write key.",
-                    "Pass the write key of a Segment source, as text.",
-                    "writeKey",
-                )
-            ]
+        raise InvalidMessage.of(
+            "invalid_value",
+            "writeKey is not a write key.",
+            "Pass the write key of a Segment source, as text.",
+            "writeKey",
         )
     if not isinstance(source, str | None):
-        raise InvalidMessage(
-            [
-                Problem(
-                    "invalid_value",
-                    "source must be text.",
-                    f"Pass one of {', '.join(settings.source_names)}.",
-                    "source",
-                )
-            ]
+        raise InvalidMessage.of(
+            "invalid_value", "source must be text.", f"Pass one of {', '.join(settings.source_names)}.", "source"
         )
     return Route(source or None, write_key), arguments
