@@ -18,6 +18,7 @@ from support import KEY, ROOT
 
 from segment_tools.sandbox.judge import REASONS, Verdict
 from segment_tools.sandbox.run import Sandbox
+from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Arrival, Store
 
 KINDS = ("identify", "track", "page", "screen", "group", "alias")
@@ -296,12 +297,12 @@ LOST_REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("bad_request", {"batch": None}),
     ("bad_request", {"batch": TRACK}),
 ]
-PROVED_APART = {"duplicate", "too_many_messages"}
+PROVED_APART = {"duplicate", "too_many_messages", "unknown_source"}
 
 
 def test_every_reason_has_a_case() -> None:
     cases = {reason for reason, _ in (*LOST_ITEMS, *LOST_IN_A_BATCH, *LOST_REQUESTS)}
-    assert cases | PROVED_APART == set(REASONS) - {"unknown_source"}
+    assert cases | PROVED_APART == set(REASONS)
 
 
 @pytest.mark.parametrize(("reason", "message"), LOST_ITEMS, ids=str)
@@ -668,3 +669,70 @@ def test_two_sandboxes_may_make_the_same_file_at_once(tmp_path: Path) -> None:
             stores = list(pool.map(Store, [tmp_path / f"{attempt}.db"] * 8))
         for store in stores:
             store.close()
+
+
+@pytest.fixture
+def strict() -> Iterator[Sandbox]:
+    """A sandbox that knows two sources."""
+    with Sandbox(sources=Sources({"key-of-web": "web", "key-of-ios": "ios"})) as running:
+        yield running
+
+
+def test_a_known_key_names_its_source_and_an_unknown_one_loses_its_messages(strict: Sandbox) -> None:
+    for key in ("key-of-ios", "key-of-nobody"):
+        answer = httpx.post(
+            f"{strict.url}/v1/batch", json={"batch": [{"type": "page", "userId": "u1"}] * 2}, auth=(key, "")
+        )
+        assert (answer.status_code, answer.json()) == (200, {"success": True})
+    found = [(row["source"][:6], row["discarded"]) for row in strict.store.messages({}, None, 10)]
+    assert found == [("source", "unknown_source")] * 2 + [("ios", None)] * 2
+
+
+def test_the_browser_library_reads_a_sources_settings(strict: Sandbox) -> None:
+    known = httpx.get(f"{strict.url}/v1/projects/key-of-web/settings")
+    assert known.json()["integrations"] == {"Segment.io": {"apiKey": "key-of-web"}}
+    unknown = httpx.get(f"{strict.url}/v1/projects/key-of-nobody/settings")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+def test_pages_from_anywhere_may_send_but_not_look(sandbox: Sandbox) -> None:
+    origin = {"Origin": "https://shop.example.com"}
+    asked = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    preflight = httpx.options(f"{sandbox.url}/v1/t", headers=asked)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, "*")
+    body = json.dumps({"event": "A", "anonymousId": "a1", "writeKey": "key"})
+    sent = httpx.post(f"{sandbox.url}/v1/t", content=body, headers={**origin, "Content-Type": "text/plain"})
+    assert (sent.json(), sent.headers["access-control-allow-origin"]) == ({"success": True}, "*")
+    look = httpx.get(f"{sandbox.url}/_sandbox/messages", headers=origin)
+    assert "access-control-allow-origin" not in look.headers
+    assert [row["message"]["event"] for row in look.json()["messages"]] == ["A"]
+
+
+PIXELS = {
+    "base64": {
+        "data": b64encode(
+            b'{"writeKey": "k", "event": "Email Opened", "userId": "u1", "properties": {"n": 1}}'
+        ).decode()
+    },
+    "flat": {"writeKey": "k", "event": "Email Opened", "userId": "u1", "properties.n": "1", "context.page.url": "x"},
+}
+
+
+@pytest.mark.parametrize("form", PIXELS)
+def test_a_pixel_carries_a_message(form: str, sandbox: Sandbox) -> None:
+    answer = httpx.get(f"{sandbox.url}/v1/pixel/track", params=PIXELS[form])
+    assert (answer.status_code, answer.headers["content-type"], answer.content[:6]) == (200, "image/gif", b"GIF89a")
+    (row,) = sandbox.store.messages({}, None, 10)
+    assert (row["message"]["type"], row["message"]["event"], row["discarded"]) == ("track", "Email Opened", None)
+    assert str(row["message"]["properties"]["n"]) == "1"
+    assert "writeKey" not in json.dumps(row)
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"data": "%%%"}, {"data": "W10="}, {"data": "eyJh"}, {"a": "1", "a.b": "2"}, {"event": "no key"}]
+)
+def test_a_broken_pixel_is_still_a_pixel_and_keeps_nothing(query: dict[str, str], sandbox: Sandbox) -> None:
+    answer = httpx.get(f"{sandbox.url}/v1/pixel/track", params=query)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/gif")
+    assert httpx.get(f"{sandbox.url}/v1/pixel/nothing", params={"writeKey": "k"}).status_code == 200
+    assert sandbox.store.messages({}, None, 10) == []

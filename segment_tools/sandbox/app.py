@@ -1,13 +1,14 @@
 """The sandbox's HTTP face: Segment's tracking paths, and `/_sandbox/messages` to see what became of what they took."""
 
 import base64
-import hashlib
 import json
 import math
 import re
 import sqlite3
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn, cast
 
@@ -15,12 +16,15 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from segment_tools.sandbox.judge import REASONS, TYPES, verdicts
+from segment_tools.sandbox.pixel import GIF, message_of
+from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import FILTERS, Arrival, Store
 from segment_tools.spec import limits
 
@@ -42,8 +46,9 @@ libraries/server/http-api/; the one-letter paths are the browser library's, `imp
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(store: Store) -> Starlette:
-    """A sandbox on the store. It takes every write key, and answers to this machine's own names alone."""
+def create_app(store: Store, sources: Sources | None = None) -> Starlette:
+    """A sandbox on the store. It answers to this machine's own names alone."""
+    known = sources or Sources()
 
     async def look(request: Request) -> Response:
         found = await run_in_threadpool(store.messages, *_query(request))
@@ -53,10 +58,15 @@ def create_app(store: Store) -> Starlette:
     async def clear(_: Request) -> Response:
         return JSONResponse({"deleted": store.clear()})
 
-    return Starlette(
+    segment = [
+        *(Route(f"/{path}", _taking(store, known, kind), methods=["POST"]) for path, kind in PATHS.items()),
+        Route("/m", _metrics, methods=["POST"]),
+        Route("/pixel/{kind}", _pixel(store, known), methods=["GET"]),
+        Route("/projects/{write_key}/settings", _settings(known), methods=["GET"]),
+    ]
+    app = Starlette(
         routes=[
-            *(Route(f"/v1/{path}", _taking(store, kind), methods=["POST"]) for path, kind in PATHS.items()),
-            Route("/v1/m", _metrics, methods=["POST"]),
+            Mount("/v1", routes=segment, middleware=[Middleware(CORSMiddleware, **_ANY_PAGE)]),
             Route("/_sandbox/messages", look, methods=["GET"]),
             Route("/_sandbox/messages", clear, methods=["DELETE"]),
             Route("/_sandbox/reasons", _reasons, methods=["GET"]),
@@ -64,23 +74,66 @@ def create_app(store: Store) -> Starlette:
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
         exception_handlers={HTTPException: _refused},
     )
+    app.router.redirect_slashes = False  # Segment does not know the other form either
+    return app
 
 
-def _taking(store: Store, kind: str) -> _Handler:
+_ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
+"""What Segment's own address answers to browsers: the browser library sends from customers' pages."""
+
+
+def _taking(store: Store, sources: Sources, kind: str) -> _Handler:
     """The route of one path: read, judge, keep, answer."""
     limit = BATCH_BODY_BYTES if kind == BATCH else limits.MESSAGE_BYTES
 
     async def take(request: Request) -> Response:
         body = _object(await _read(request, limit))
-        arrival = Arrival(datetime.now(UTC), request.url.path, _source(_write_key(request, body)))
-        found = verdicts(body, kind if kind != BATCH else None)
-        try:
-            await run_in_threadpool(store.add, arrival, found, body.get("sentAt"))
-        except sqlite3.OperationalError:
-            raise HTTPException(503, "the sandbox's file is locked or full") from None
+        await _keep(store, sources, request, body, kind)
         return JSONResponse({"success": True})
 
     return take
+
+
+async def _keep(store: Store, sources: Sources, request: Request, body: dict[str, Any], kind: str) -> None:
+    """Judge the messages of a request and keep them with the verdicts.
+
+    Raises:
+        HTTPException: no write key, or the file cannot be written.
+    """
+    write_key = _write_key(request, body)
+    found = verdicts(body, kind if kind != BATCH else None)
+    if not sources.knows(write_key):
+        found = [replace(verdict, discarded="unknown_source") for verdict in found]
+    arrival = Arrival(datetime.now(UTC), request.url.path, sources.name_of(write_key))
+    try:
+        await run_in_threadpool(store.add, arrival, found, body.get("sentAt"))
+    except sqlite3.OperationalError:
+        raise HTTPException(503, "the sandbox's file is locked or full") from None
+
+
+def _pixel(store: Store, sources: Sources) -> _Handler:
+    """The pixel route, which answers with its image whatever it was asked."""
+
+    async def pixel(request: Request) -> Response:
+        with suppress(ValueError, RecursionError, HTTPException):
+            kind = request.path_params["kind"]
+            if kind in TYPES:
+                await _keep(store, sources, request, message_of(request.query_params), kind)
+        return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
+
+    return pixel
+
+
+def _settings(sources: Sources) -> _Handler:
+    """What the browser library reads first: the source's destinations. [?] Reduced to what it cannot do without."""
+
+    async def settings(request: Request) -> Response:
+        write_key = request.path_params["write_key"]
+        if not sources.knows(write_key):
+            raise HTTPException(404, "no source has this write key")
+        return JSONResponse({"integrations": {"Segment.io": {"apiKey": write_key}}, "plan": {}})
+
+    return settings
 
 
 async def _metrics(_: Request) -> Response:
@@ -172,11 +225,6 @@ def _basic_user(value: str) -> str | None:
         return base64.b64decode(value, validate=True).decode().partition(":")[0]
     except ValueError:
         return None
-
-
-def _source(write_key: str) -> str:
-    """A name for the source that tells two apart and does not give the key away."""
-    return f"source-{hashlib.sha256(write_key.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def _query(request: Request) -> tuple[dict[str, str], bool | None, int]:

@@ -68,6 +68,8 @@ def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     )
     where = "file to keep messages in, or :memory: (default: in your user data folder)"
     sandbox.add_argument("--db", metavar="PATH", help=where)
+    keys = "a source and its write key; repeatable; all others are then unknown (default: every key is known)"
+    sandbox.add_argument("--write-key", action="append", default=[], type=_named_key, metavar="NAME=KEY", help=keys)
 
 
 def _call_options(call: argparse.ArgumentParser) -> None:
@@ -79,6 +81,13 @@ def _call_options(call: argparse.ArgumentParser) -> None:
 def _tools_options(tools: argparse.ArgumentParser) -> None:
     tools.add_argument("--json", action="store_true", help="as MCP lists them, with schemas")
     tools.add_argument("--format", choices=FORMATS, help="as a provider's function calling takes them")
+
+
+def _named_key(text: str) -> tuple[str, str]:
+    name, separator, write_key = text.partition("=")
+    if not (name.strip() and separator and write_key):
+        raise argparse.ArgumentTypeError("a source is given as NAME=KEY")
+    return write_key, name.strip()
 
 
 _LAST_PORT = 65535
