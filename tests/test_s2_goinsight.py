@@ -84,7 +84,7 @@ async def test_every_message_of_a_batch_gets_an_id_of_its_own(call: Caller, sand
 )
 async def test_a_complete_timestamp_is_sent_as_given(given: str, call: Caller, sandbox: Sandbox) -> None:
     result = await call("segment_track", {"event": "A", "userId": "u1", "timestamp": given})
-    assert (result["timestamp"], arrived(sandbox)[0]["timestamp"]) == (given, given)
+    assert (result["timestamp"], arrived(sandbox)[0]["originalTimestamp"]) == (given, given)
     assert "warnings" not in result
 
 

@@ -426,13 +426,16 @@ def test_a_message_without_times_and_id_is_delivered_with_them(http: httpx.Clien
 
 
 @pytest.mark.parametrize("path", ["track", "batch"])
-def test_the_times_that_a_request_gives_are_kept(path: str, http: httpx.Client) -> None:
+def test_a_senders_wrong_clock_is_corrected_and_its_times_are_kept(path: str, http: httpx.Client) -> None:
     then, sent_at = "2020-02-03T04:05:06.789+01:00", "2026-01-01T00:00:00Z"
     message = {**TRACK, "timestamp": then, "messageId": "m1", "channel": "browser"}
     body = {"batch": [message], "sentAt": sent_at} if path == "batch" else {**message, "sentAt": sent_at}
     (row,) = take(http, f"/v1/{path}", body)
     assert row["sent"] == message
     assert row["receivedAt"] == row["message"]["receivedAt"]
+    received, sent, happened = (datetime.fromisoformat(text) for text in (row["receivedAt"], sent_at, then))
+    assert datetime.fromisoformat(row["message"].pop("timestamp")) == received - (sent - happened)
+    message.pop("timestamp")
     assert row["message"] == {
         **message,
         "originalTimestamp": then,
@@ -440,6 +443,12 @@ def test_the_times_that_a_request_gives_are_kept(path: str, http: httpx.Client) 
         "receivedAt": row["receivedAt"],
         "version": 2,
     }
+
+
+@pytest.mark.parametrize("sent_at", [None, "", "soon", 5, "0001-01-01T00:00:00+14:00"])
+def test_without_a_sent_at_to_reckon_with_the_time_stands(sent_at: object, http: httpx.Client) -> None:
+    (row,) = take(http, "/v1/track", {**TRACK, "timestamp": "9999-12-31T23:59:59Z", "sentAt": sent_at})
+    assert row["message"]["timestamp"] == "9999-12-31T23:59:59Z"
 
 
 def kept_for_questions(http: httpx.Client) -> None:

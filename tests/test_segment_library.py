@@ -123,7 +123,7 @@ async def assert_same(sandbox: Sandbox, call: Caller, kind: str, arguments: Mapp
     assert exactly([ours]) == exactly([theirs])
     assert ours["type"] == kind
     if "timestamp" in arguments:
-        moments = {datetime.fromisoformat(message["timestamp"]) for message in (ours, theirs)}
+        moments = {datetime.fromisoformat(message["originalTimestamp"]) for message in (ours, theirs)}
         assert moments == {datetime.fromisoformat(arguments["timestamp"])}
         assert ours["messageId"] == theirs["messageId"] == arguments["messageId"]
 

@@ -8,6 +8,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from pydantic_core import to_json
@@ -218,10 +219,38 @@ def delivered(message: Fields, sent_at: object, received_at: str) -> dict[str, A
     return {
         **kept,
         "messageId": kept.get("messageId") or f"sandbox-{uuid.uuid4()}",
-        "timestamp": original,
+        "timestamp": _corrected(original, sent_at, received_at),
         "originalTimestamp": original,
         "sentAt": sent_at or received_at,
         "receivedAt": received_at,
         "channel": kept.get("channel") or "server",
         "version": 2,
     }
+
+
+def _corrected(original: object, sent_at: object, received_at: str) -> object:
+    """When it happened by Segment's clock: the sender's may be wrong, but the time between its two stamps is right.
+
+    `receivedAt - (sentAt - originalTimestamp)`; without a `sentAt` the original stands.
+    Source: https://segment.com/docs/connections/spec/common/#timestamps.
+    """
+    then, sent, received = (_moment(value) for value in (original, sent_at, received_at))
+    if then is None or sent is None or received is None:
+        return original
+    try:
+        return iso(received - (sent - then))
+    except OverflowError:
+        return original
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
+
+
+def iso(moment: datetime) -> str:
+    """The moment in UTC with milliseconds, as Segment stamps it."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from segment_tools.sandbox.judge import Verdict, as_fields, delivered
+from segment_tools.sandbox.judge import Verdict, as_fields, delivered, iso
 
 DEDUPLICATION_HOURS = 24
 """Source: https://segment.com/docs/guides/duplicate-data/: at least 24 hours of messageIds, whatever the source."""
@@ -106,11 +106,11 @@ class Store:
     def _row(self, arrival: Arrival, verdict: Verdict, sent_at: object) -> tuple[str | None, ...]:
         sent = as_fields(verdict.sent)
         reason = verdict.discarded or ("duplicate" if self._seen(sent.get("messageId"), arrival.at) else None)
-        message = delivered(sent, sent_at, _iso(arrival.at)) if reason is None else None
+        message = delivered(sent, sent_at, iso(arrival.at)) if reason is None else None
         fields = message or sent
         columns = [_column(fields.get(name)) for name in FILTERS]
         kept = None if message is None else json.dumps(message)
-        return (_iso(arrival.at), arrival.path, arrival.source, *columns, reason, json.dumps(verdict.sent), kept)
+        return (iso(arrival.at), arrival.path, arrival.source, *columns, reason, json.dumps(verdict.sent), kept)
 
     def _seen(self, message_id: object, now: datetime) -> bool:
         """Whether a message of this id was kept within the hours of de-duplication."""
@@ -118,7 +118,7 @@ class Store:
         if known is None:
             return False
         query = "SELECT 1 FROM messages WHERE message_id = ? AND received_at >= ? AND discarded IS NULL LIMIT 1"
-        since = _iso(now - timedelta(hours=DEDUPLICATION_HOURS))
+        since = iso(now - timedelta(hours=DEDUPLICATION_HOURS))
         return self._database.execute(query, (known, since)).fetchone() is not None
 
     def messages(self, filters: Mapping[str, str], discarded: bool | None, limit: int) -> list[dict[str, Any]]:
@@ -143,10 +143,6 @@ class Store:
 def _column(value: object) -> str | None:
     """The value to filter by; half a character, which SQLite cannot hold, becomes a question mark."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
-
-
-def _iso(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
