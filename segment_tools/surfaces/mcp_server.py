@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -125,6 +124,8 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     Raises:
         OSError: the address cannot be taken.
     """
+    import uvicorn  # for HTTP alone: it would delay the answer to a host on stdio
+
     with _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
