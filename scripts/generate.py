@@ -66,7 +66,17 @@ def parity_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"tools": tool_table, "settings": settings_table, "parity": parity_table}
+def rules_table() -> str:
+    """What is refused, warned of or mended, and Segment's page that says why."""
+    rules: list[dict[str, str]] = json.loads((ROOT / "tests/rules.json").read_text(encoding="utf-8"))
+    lines = ["| rule | what happens here | source |", "|---|---|---|"]
+    for rule in rules:
+        source = "JSON" if rule["source"] == "ours" else f"[Segment]({rule['source']})"
+        lines.append(f"| {rule['rule']} | {rule['effect']} | {source} |")
+    return "\n".join(lines)
+
+
+TABLES = {"tools": tool_table, "settings": settings_table, "rules": rules_table, "parity": parity_table}
 
 
 def readme(text: str) -> str:
