@@ -202,7 +202,7 @@ class Segment:
     ) -> tuple[int, Mapping[str, Any]]:
         sent = wire.headers(write_key, attempt)
         answer = await self._transport.post(request.path, request.body, sent, seconds)
-        return answer.status, wire.decipher(answer, self._outside.now(), [write_key])
+        return answer.status, wire.decipher(answer, self._outside.now(), (write_key, *self.settings.secrets))
 
 
 def _generated(index: int | None) -> Warned:

@@ -14,8 +14,9 @@ from typing import Any, Literal, cast, get_args
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, SegmentError
-from segment_tools.redaction import hidden
+from segment_tools.redaction import hidden_in
 from segment_tools.settings import Settings
+from segment_tools.spec.values import KeyTwice, unique
 from segment_tools.tools import Result, call, input_schema, offered, refused
 from segment_tools.tools._tool import Schema, Tool
 
@@ -112,9 +113,7 @@ async def dispatch(name: str, arguments: Mapping[str, Any] | str | None, segment
 
 def _clean(result: dict[str, Any], segment: Segment) -> dict[str, Any]:
     """The failure without the server's keys, which a caller may have put where a field's name belongs."""
-    text = json.dumps(result)
-    cleaned = hidden(text, segment.settings.secrets)
-    return result if cleaned == text else json.loads(cleaned)
+    return cast("dict[str, Any]", hidden_in(result, segment.settings.secrets))
 
 
 class _Accident(SegmentError):
@@ -132,7 +131,9 @@ def _read(arguments: Mapping[str, Any] | str | None) -> Mapping[str, Any] | None
     found: object = arguments
     if isinstance(arguments, str):
         try:
-            found = json.loads(arguments) if arguments.strip() else None
+            found = json.loads(arguments, object_pairs_hook=unique) if arguments.strip() else None
+        except KeyTwice:
+            raise InvalidMessage.of("invalid_value", "The arguments name a key twice.", KeyTwice.hint) from None
         except (ValueError, RecursionError):
             found = arguments
     if found is None or isinstance(found, Mapping):

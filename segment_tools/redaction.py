@@ -2,17 +2,35 @@
 
 from base64 import b64encode
 from collections.abc import Iterable
+from typing import Any, cast
+from urllib.parse import quote
 
 _SHORTEST_SECRET = 8
 _HIDDEN = "[write key]"
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """The text without the keys, plain or as Basic authentication writes them.
+    """The text without the keys: plain, as Basic authentication writes them, and with the escapes of JSON and URLs.
 
-    Real keys have 32 characters; what is as short as a word of the text itself is no secret to keep.
+    Real keys have 32 characters; what is as short as a word of the text itself is no secret to keep. The longest goes
+    first, since one key may begin with another.
     """
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(b64encode(f"{secret}:".encode()).decode(), _HIDDEN).replace(secret, _HIDDEN)
+            basic = b64encode(f"{secret}:".encode()).decode()
+            for form in (basic, secret, secret.replace("/", "\\/"), quote(secret, safe="")):
+                text = text.replace(form, _HIDDEN)
     return text
+
+
+def hidden_in(value: Any, secrets: Iterable[str]) -> Any:
+    """The JSON value without the keys in any text of it, names of fields among them."""
+    listed = tuple(secrets)
+    if isinstance(value, str):
+        return hidden(value, listed)
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        return {hidden(name, listed): hidden_in(below, listed) for name, below in fields.items()}
+    if isinstance(value, list):
+        return [hidden_in(below, listed) for below in cast("list[Any]", value)]
+    return value

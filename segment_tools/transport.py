@@ -49,7 +49,7 @@ class Transport:
         except (httpx.HTTPError, OSError) as error:
             text = f"The connection to {self._base_url} failed ({type(error).__name__})."
             raise Unavailable(text, hint=_UNKNOWN, code="network_error") from None
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, ValueError, OverflowError, ExceptionGroup):
             raise _unusable("The address") from None
 
     async def _post(self, client: httpx.AsyncClient, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:

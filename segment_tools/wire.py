@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from segment_tools._version import __version__
 from segment_tools.errors import NotFound, Problem, RateLimited, Rejected, TooLarge, Unauthorized, Unavailable
-from segment_tools.redaction import hidden
+from segment_tools.redaction import hidden, hidden_in
 from segment_tools.spec import limits
 from segment_tools.spec.json_objects import fault_in
 
@@ -170,9 +170,7 @@ def _object(body: bytes, secrets: Sequence[str]) -> dict[str, Any]:
         return {}
     if not isinstance(parsed, dict) or fault_in(cast("dict[str, Any]", parsed)):
         return {}
-    # Hidden in the text that carries no escapes: a key may come with some.
-    plain = json.dumps(parsed, ensure_ascii=False)
-    return cast("dict[str, Any]", json.loads(hidden(plain, secrets)))
+    return cast("dict[str, Any]", hidden_in(parsed, secrets))
 
 
 def _reason(answer: Answer, body: Mapping[str, Any], secrets: Sequence[str]) -> tuple[str, str]:
@@ -187,7 +185,8 @@ def _reason(answer: Answer, body: Mapping[str, Any], secrets: Sequence[str]) -> 
 
 def _text(answer: Answer) -> str:
     text = answer.body.decode("utf-8", "replace").strip()
-    return "an HTML page" if text[:1] == "<" else text
+    kinds = {"<": "an HTML page", "{": "JSON that is cut or broken", "[": "a JSON list", '"': "a JSON text"}
+    return kinds.get(text[:1], text)
 
 
 def _excerpt(text: str) -> str:

@@ -102,8 +102,9 @@ def read(arguments: Mapping[str, Any], allowed: tuple[str, ...]) -> dict[str, An
 
 
 def over(own: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The shared object completed with the message's own values, which win, at every depth."""
-    both = {name for name in {*own} & {*shared} if isinstance(own[name], dict) and isinstance(shared[name], dict)}
+    """The shared object completed with the message's own values, which win, at every depth but within consent."""
+    common = {*own} & {*shared} - {"categoryPreferences"}
+    both = {name for name in common if isinstance(own[name], dict) and isinstance(shared[name], dict)}
     return {**shared, **own, **{name: over(own[name], shared[name]) for name in both}}
 
 

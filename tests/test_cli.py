@@ -115,6 +115,43 @@ def test_wrong_use_exits_with_2_and_a_sentence(wrong: list[str], environ: dict[s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "stray",
+    [
+        ["sandbox", "--write-key", "web=K1", "ios=K2SECRET"],
+        ["call", "segment_track", "{event:A,", "userId:K2SECRET}"],
+        ["tools", "K2SECRET"],
+    ],
+)
+def test_stray_words_are_not_repeated(stray: list[str], environ: dict[str, str]) -> None:
+    done = run(environ, *stray)
+    assert (done.returncode, "K2SECRET" in f"{done.stdout}{done.stderr}") == (2, False)
+
+
+def test_results_are_written_whatever_the_terminals_encoding(environ: dict[str, str]) -> None:
+    narrow = {**environ, "PYTHONIOENCODING": "cp1252", "SEGMENT_DRY_RUN": "true"}
+    command = program("call", "segment_track", '{"event": "注文", "userId": "日本"}')
+    done = subprocess.run(command, capture_output=True, env=narrow, timeout=WAIT, check=False)
+    assert (done.returncode, json.loads(done.stdout)["event"]) == (0, "注文")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_output_that_cannot_be_written_is_said(environ: dict[str, str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = program("call", "segment_track", CALL)
+        done = subprocess.run(
+            command,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**environ, "SEGMENT_DRY_RUN": "1"},
+            timeout=WAIT,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert b"cannot be written" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_a_settings_file_is_read_wherever_the_option_stands(environ: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("SEGMENT_DRY_RUN=true\n", encoding="utf-8")

@@ -316,7 +316,12 @@ async def test_a_compressed_answer_is_not_inflated(time: Time) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ALL_PROXY", "ftp://127.0.0.1:9"), ("HTTPS_PROXY", "http://127.0.0.1:9x"), ("SSL_CERT_FILE", "/no/such/file")],
+    [
+        ("ALL_PROXY", "ftp://127.0.0.1:9"),
+        ("HTTPS_PROXY", "http://127.0.0.1:9x"),
+        ("HTTPS_PROXY", "http://127.0.0.1:99999"),
+        ("SSL_CERT_FILE", "/no/such/file"),
+    ],
 )
 async def test_an_unusable_environment_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)

@@ -110,6 +110,18 @@ REFUSED = {
     "a timestamp in words": ("segment_page", {**U, "timestamp": "yesterday"}, "timestamp", "2024-01-15T10:30:00Z"),
     "epoch milliseconds as text": ("segment_page", {**U, "timestamp": "1712011212345"}, "timestamp", "ISO 8601"),
     "a key twice in JSON text": ("segment_page", {**U, "properties": '{"a": 1, "a": 2}'}, "properties", "once"),
+    "a consent version that is null": (
+        "segment_page",
+        {**U, "context": {"consent": {"version": None, "categoryPreferences": {"Ads": True}}}},
+        "context.consent.version",
+        "number",
+    ),
+    "a key twice in a message of a batch": (
+        "segment_batch",
+        {"batch": ['{"type": "page", "type": "track", "userId": "u1"}']},
+        "batch",
+        "once",
+    ),
     "a consent version that is text": (
         "segment_page",
         {**U, "context": {"consent": {"version": "2", "categoryPreferences": {"Ads": True}}}},

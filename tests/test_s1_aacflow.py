@@ -120,6 +120,14 @@ async def test_a_messages_own_context_and_integrations_win_over_the_batchs(call:
     assert message["integrations"] == {"Mixpanel": False, "All": False}
 
 
+@statement("S1.29")
+async def test_a_batchs_consent_does_not_add_to_a_messages_own(call: Caller, sandbox: Sandbox) -> None:
+    refused = {"consent": {"categoryPreferences": {}}}
+    shared = {"consent": {"categoryPreferences": {"Ads": True}}}
+    await call("segment_batch", {"batch": [{"type": "page", "userId": "u1", "context": refused}], "context": shared})
+    assert arrived(sandbox)[0]["context"]["consent"] == {"categoryPreferences": {}}
+
+
 @statement("S1.30")
 @pytest.mark.parametrize("tool", INPUTS)
 def test_no_id_is_required_by_the_schema(tool: str) -> None:

@@ -665,7 +665,7 @@ def test_gzip_is_taken_and_bounded(sandbox: Sandbox) -> None:
     auth = ("key", "")
     good = gzip.compress(b'{"event": "A", "userId": "u"}')
     assert httpx.post(f"{sandbox.url}/v1/track", content=good, headers=headers, auth=auth).status_code == 200
-    for content in (gzip.compress(b"0" * 10**7), b"not gzip"):
+    for content in (gzip.compress(b"0" * 10**7), b"not gzip", good[:-8], good + b"x", good + good):
         assert httpx.post(f"{sandbox.url}/v1/track", content=content, headers=headers, auth=auth).status_code == 400
     assert [row["message"]["event"] for row in sandbox.store.messages({}, None, 10)] == ["A"]
 
@@ -738,7 +738,16 @@ def test_a_pixel_carries_a_message(form: str, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [{}, {"data": "%%%"}, {"data": "W10="}, {"data": "eyJh"}, {"a": "1", "a.b": "2"}, {"event": "no key"}]
+    "query",
+    [
+        {},
+        {"data": b64encode(b'{"writeKey": "k", "event": "A", "x": NaN}').decode()},
+        {"data": "%%%"},
+        {"data": "W10="},
+        {"data": "eyJh"},
+        {"a": "1", "a.b": "2"},
+        {"event": "no key"},
+    ],
 )
 def test_a_broken_pixel_is_still_a_pixel_and_keeps_nothing(query: dict[str, str], sandbox: Sandbox) -> None:
     answer = httpx.get(f"{sandbox.url}/v1/pixel/track", params=query)

@@ -1,6 +1,8 @@
 """The write key is in no output, error, log line or representation, whatever fails."""
 
+import json
 import logging
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 
@@ -118,3 +120,31 @@ async def test_a_receipt_shows_no_message() -> None:
     segment = Segment(settings(), transport=upstream.transport())
     receipt = await segment.send(Track(event="A", user_id="jane@example.com"))
     assert "jane" not in repr(receipt)
+
+
+LONG, SHORT = "KEYKEYKEREST1234", "KEYKEYKE"
+
+
+@pytest.mark.parametrize(
+    ("keys", "body"),
+    [
+        ([SHORT, LONG], json.dumps({"message": f"m {LONG}"})),
+        (["abcdefghijklmnopq"], '["bad key \\u0061bcdefghijklmnopq"]'),
+        (["abcd/efgh+ijklmnop=="], r"not ok: abcd\/efgh+ijklmnop=="),
+        (["abcd/efgh+ijklmnop=="], "not ok: abcd%2Fefgh%2Bijklmnop%3D%3D"),
+    ],
+)
+async def test_keys_in_other_forms_are_hidden_too(keys: list[str], body: str) -> None:
+    named = json.dumps({f"source{number}": key for number, key in enumerate(keys)})
+    upstream = answering(httpx.Response(400, text=body))
+    segment = Segment(settings(write_key=keys[0], sources=named), transport=upstream.transport())
+    with pytest.raises(SegmentError) as raised:
+        await segment.send(Track(event="A", user_id="u1"))
+    assert not re.search("REST1234|bcdefghijklm|efgh", f"{raised.value}{vars(raised.value)}")
+
+
+async def test_a_number_like_the_key_does_not_spoil_an_answer() -> None:
+    upstream = answering(httpx.Response(200, json={"success": True, "id": 1234567890}))
+    segment = Segment(settings(write_key="1234567890"), transport=upstream.transport())
+    receipt = await segment.send(Track(event="A", user_id="u1"))
+    assert (receipt.status, receipt.response_body["success"]) == ("accepted", True)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
@@ -34,14 +35,16 @@ def started(environ: dict[str, str], *arguments: str) -> Iterator[subprocess.Pop
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    killer = Timer(WAIT, process.kill)
+    killer.start()
     try:
         process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "segment-tools"
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
+        killer.cancel()
+        process.kill()
         process.communicate(timeout=WAIT)
 
 
@@ -129,6 +132,29 @@ def test_a_line_that_the_sdk_gives_up_on_is_answered(case: str, environ: dict[st
         answer = json.loads(process.stdout.readline())
     assert answer["id"] == 7
     assert answer["result"]["structuredContent"]["error"]["field"] == field
+
+
+UNREADABLE = {
+    '{"jsonrpc": "2.0", "id": 7, "method": "x\\ud800"}': (7, -32600),
+    '{"jsonrpc": "2.0", "id": "\\ud800", "method": "tools/list"}': (None, -32600),
+    '{"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": []}': (7, -32600),
+    '{"id": 7, "method": "tools/list"}': (7, -32600),
+    '[{"jsonrpc": "2.0", "id": 7, "method": "tools/list"}]': (None, -32600),
+    '{"jsonrpc": "2.0", "id": 7, "method": "tools/li': (None, -32700),
+    "[" * 50_000: (None, -32700),
+}
+
+
+@pytest.mark.parametrize("line", UNREADABLE, ids=lambda line: line[:60])
+def test_a_line_that_is_no_request_is_answered_and_the_next_one_too(line: str, environ: dict[str, str]) -> None:
+    ping = '{"jsonrpc": "2.0", "id": 8, "method": "ping"}'
+    with started(environ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"\n{line}\n{ping}\n".encode())
+        process.stdin.flush()
+        answer, next_one = (json.loads(process.stdout.readline()) for _ in range(2))
+    assert (answer["id"], answer["error"]["code"], next_one["id"]) == (*UNREADABLE[line], 8)
 
 
 def test_the_embedded_sandbox_says_where_it_is_and_takes_messages(environ: dict[str, str]) -> None:

@@ -2,15 +2,14 @@
 
 import base64
 import json
-import math
 import re
 import sqlite3
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn, cast
+from typing import Any, TypeVar, cast
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
+from segment_tools.sandbox.json_text import object_of
 from segment_tools.sandbox.judge import REASONS, TYPES, verdicts
 from segment_tools.sandbox.pixel import GIF, message_of
 from segment_tools.sandbox.sources import Sources
@@ -43,6 +43,7 @@ PATHS = {
 """Path below `/v1`, and the type of message it takes. Source: https://segment.com/docs/connections/sources/catalog/
 libraries/server/http-api/; the one-letter paths are the browser library's, `import` is of old."""
 
+_T = TypeVar("_T")
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -51,12 +52,12 @@ def create_app(store: Store, sources: Sources | None = None) -> Starlette:
     known = sources or Sources()
 
     async def look(request: Request) -> Response:
-        found = await run_in_threadpool(store.messages, *_query(request))
+        found = await _unlocked(store.messages, *_query(request))
         # With escapes: what somebody sent may hold half a character, which only an escape can carry.
         return Response(json.dumps({"messages": found}), media_type="application/json")
 
     async def clear(_: Request) -> Response:
-        return JSONResponse({"deleted": store.clear()})
+        return JSONResponse({"deleted": await _unlocked(store.clear)})
 
     segment = [
         *(Route(f"/{path}", _taking(store, known, kind), methods=["POST"]) for path, kind in PATHS.items()),
@@ -105,8 +106,13 @@ async def _keep(store: Store, sources: Sources, request: Request, body: dict[str
     if not sources.knows(write_key):
         found = [replace(verdict, discarded="unknown_source") for verdict in found]
     arrival = Arrival(datetime.now(UTC), request.url.path, sources.name_of(write_key))
+    await _unlocked(store.add, arrival, found, body.get("sentAt"))
+
+
+async def _unlocked(work: Callable[..., _T], *arguments: Any) -> _T:
+    """The store's answer, waited for beside other requests."""
     try:
-        await run_in_threadpool(store.add, arrival, found, body.get("sentAt"))
+        return await run_in_threadpool(work, *arguments)
     except sqlite3.OperationalError:
         raise HTTPException(503, "the sandbox's file is locked or full") from None
 
@@ -165,50 +171,20 @@ async def _read(request: Request, limit: int) -> bytes:
                 raise HTTPException(400, "Exceed payload limit")
     except (ClientDisconnect, zlib.error):
         raise HTTPException(400, "malformed JSON") from None
+    if inflate and (inflate.unused_data or not inflate.eof):
+        raise HTTPException(400, "malformed JSON")
     return bytes(body)
 
 
 _GZIP = 16 + zlib.MAX_WBITS
 """zlib's way of saying that the stream has gzip's header."""
 
-_MOST_LEVELS = 250
-"""Ours: deeper JSON is refused, before Python's own limit makes trouble. Segment documents none."""
-
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        found: object = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or _too_deep(cast("dict[str, Any]", found)):
-        raise HTTPException(400, "malformed JSON")
-    return cast("dict[str, Any]", found)
-
-
-def _no_constant(name: str) -> NoReturn:
-    """NaN and Infinity are no JSON, although Python reads them."""
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    """The number, unless it is beyond what JSON's readers hold: Python would make it infinite."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-def _too_deep(found: dict[str, Any]) -> bool:
-    level: list[object] = [found]
-    for _ in range(_MOST_LEVELS):
-        level = [below for holder in level for below in _held(holder) if isinstance(below, dict | list)]
-        if not level:
-            return False
-    return True
-
-
-def _held(holder: object) -> Iterable[object]:
-    return cast("dict[str, object]", holder).values() if isinstance(holder, dict) else cast("list[object]", holder)
+        return object_of(body)
+    except ValueError:
+        raise HTTPException(400, "malformed JSON") from None
 
 
 def _write_key(request: Request, body: dict[str, Any]) -> str:

@@ -207,7 +207,7 @@ def _deep(own: Fields, shared: Fields) -> dict[str, Any]:
     both = {
         name: _deep(own[name], shared[name])
         for name in own
-        if isinstance(own[name], dict) and isinstance(shared.get(name), dict)
+        if name != "categoryPreferences" and isinstance(own[name], dict) and isinstance(shared.get(name), dict)
     }
     return {**shared, **own, **both}
 

@@ -4,9 +4,10 @@ Source: https://segment.com/docs/connections/sources/catalog/libraries/server/pi
 """
 
 import base64
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
+
+from segment_tools.sandbox.json_text import object_of
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """One transparent pixel."""
@@ -21,10 +22,7 @@ def message_of(query: Mapping[str, str]) -> dict[str, Any]:
     if "data" not in query:
         return _nested(query.items())
     text = query["data"].replace("-", "+").replace("_", "/").replace(" ", "+")
-    found: object = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
-    if not isinstance(found, dict):
-        raise ValueError("data holds no object")  # noqa: TRY004 - one kind of error for whatever is wrong with it
-    return cast("dict[str, Any]", found)
+    return object_of(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
 
 
 def _nested(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:

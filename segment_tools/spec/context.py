@@ -157,7 +157,7 @@ class Consent(_Fields):
     """The user's consent: category id to whether it was given. An empty map counts as "no" to every category."""
 
     category_preferences: dict[str, StrictBool]
-    version: Number | None = None
+    version: Number = 0
 
 
 class ExternalId(_Fields):
@@ -257,6 +257,7 @@ MessageContext = Annotated[JsonObject, AfterValidator(_refuse_faults)]
 def merged_context(own: Mapping[str, Any] | None, shared: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A message's context completed from the request's, at every depth; the message's own value wins.
 
+    Consent is not completed: what a user did not agree to must not come from somewhere else.
     Segment documents that a request's context applies to every message, not how deep it merges.
     """
     if own is None or shared is None:
@@ -265,6 +266,6 @@ def merged_context(own: Mapping[str, Any] | None, shared: Mapping[str, Any] | No
     merged = dict(shared)
     for key, value in own.items():
         below = merged.get(key)
-        both = isinstance(value, dict) and isinstance(below, dict)
+        both = isinstance(value, dict) and isinstance(below, dict) and key != "categoryPreferences"
         merged[key] = merged_context(cast("dict[str, Any]", value), cast("dict[str, Any]", below)) if both else value
     return merged

@@ -76,6 +76,9 @@ def json_value(value: object) -> object:
     """What the value means where an object or list belongs: JSON text is read, a model is written out, `""` is absent.
 
     Text that is not JSON stays as it is, for the caller to refuse.
+
+    Raises:
+        KeyTwice: an object in the text names a key twice.
     """
     if isinstance(value, BaseModel):
         return value.model_dump(by_alias=True, exclude_unset=True)
@@ -84,27 +87,36 @@ def json_value(value: object) -> object:
     if not value.strip():
         return None
     try:
-        return cast("object", json.loads(value, object_pairs_hook=_unique))
-    except _KeyTwiceError:
-        hint = "Name every key once: only one value of it would arrive."
-        raise refusal("{field} names a key twice.", hint) from None
+        return cast("object", json.loads(value, object_pairs_hook=unique))
     except (ValueError, RecursionError):
         return value
 
 
-class _KeyTwiceError(Exception):
+class KeyTwice(Exception):
     """An object in JSON text names a key twice: Python would keep the last and lose the others."""
 
+    message = "{field} names a key twice."
+    hint = "Name every key once: only one value of it would arrive."
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads`: the object of these pairs; raises `KeyTwice` where one would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _KeyTwiceError
+        raise KeyTwice
     return found
 
 
+def read(value: object) -> object:
+    """`json_value` for validators: what it raises becomes a refusal."""
+    try:
+        return json_value(value)
+    except KeyTwice:
+        raise refusal(KeyTwice.message, KeyTwice.hint) from None
+
+
 def _object(value: object) -> dict[str, Any] | None:
-    found = json_value(value)
+    found = read(value)
     if found is None:
         return None
     if isinstance(found, str):

@@ -4,6 +4,7 @@ import argparse
 import gc
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 from segment_tools._version import __version__
 
@@ -24,9 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return commands.run(given.command or "stdio", given)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, but not with which stray words: they may be a key or somebody's data."""
+        stray = message.startswith("unrecognized arguments")
+        super().error(
+            "too many arguments: quote JSON, and repeat an option for each of its values" if stray else message
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
     common = _common_options()
-    parser = argparse.ArgumentParser("segment-tools", description=_DESCRIPTION, epilog=_EPILOG, parents=[common])
+    parser = _Parser("segment-tools", description=_DESCRIPTION, epilog=_EPILOG, parents=[common])
     parser.add_argument("--version", action="version", version=f"segment-tools {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
@@ -42,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _common_options() -> argparse.ArgumentParser:
+def _common_options() -> _Parser:
     """Taken before and after the command alike; absent means that the other place decides."""
-    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     options.add_argument(
         "--env-file", metavar="FILE", help="read settings from this .env file; the environment goes first"
     )

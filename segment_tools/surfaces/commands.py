@@ -29,9 +29,11 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 def run(command: str, given: Namespace) -> int:
     """Run the command; the process's exit code."""
     logging.basicConfig(stream=sys.stderr, level=given.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    for library in ("httpx", "httpcore"):
-        # At their lower levels they log headers, and a proxy's may repeat the key.
+    for library in ("httpx", "httpcore", "mcp"):
+        # At their lower levels they log headers, which may repeat the key, and arguments, which are people's data.
         logging.getLogger(library).setLevel(logging.WARNING)
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(encoding="utf-8")  # JSON is, whatever the terminal thinks
     try:
         return _COMMANDS[command](given)
     except NotConfigured as error:
@@ -39,7 +41,9 @@ def run(command: str, given: Namespace) -> int:
         return WRONG_USE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _say(f"the output cannot be written ({error.strerror})")
         # Whoever read our output has stopped; so that Python's own last flush does not fail too, it goes nowhere.
         sys.stdout = None  # pyright: ignore[reportAttributeAccessIssue]
         return FAILED
@@ -150,7 +154,7 @@ def _call(given: Namespace) -> int:
 
     with _reachable(settings) as reachable:
         result = asyncio.run(once(reachable))
-    print(json.dumps(result, indent=2, ensure_ascii=False))
+    print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
     return DONE if result["success"] else FAILED
 
 

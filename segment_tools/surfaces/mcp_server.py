@@ -94,7 +94,7 @@ async def serve_stdio(segment: Segment) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = build(segment)
     async with stdio_server() as (reader, writer):
-        await server.run(LenientLines(reader), writer, server.create_initialization_options())
+        await server.run(LenientLines(reader, writer), writer, server.create_initialization_options())
 
 
 def http_app(segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = ()) -> Starlette:

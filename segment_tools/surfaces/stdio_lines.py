@@ -1,45 +1,63 @@
-"""Lines of standard input that the SDK's JSON parser gives up on, read all the same so that each gets an answer.
+"""Lines of standard input that the SDK's parser gives up on, so that each request gets an answer.
 
 Half of an emoji written as an escape, an integer of thousands of digits, a hundred levels of nesting: the SDK reports
-such a line and drops it, and its caller waits in vain. Python's parser reads most of them; the tool then says what is
-wrong with which field.
+such a line and drops it, and its caller waits in vain. Python's parser reads most of them, and the tool then says what
+is wrong with which field. What no parser makes a request of is answered with JSON-RPC's own errors.
 """
 
 import json
 from types import TracebackType
 from typing import Any, Self, cast
 
+import anyio
 from mcp.shared.message import SessionMessage
-from mcp.types import jsonrpc_message_adapter
+from mcp.types import INVALID_REQUEST as NO_REQUEST
+from mcp.types import PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-Item = SessionMessage | Exception
+from segment_tools.spec.json_objects import is_encodable_text
+
+_MOST_DIGITS = 4000
+"""Python itself stops at 4,300."""
 
 
 class LenientLines:
     """The stream of the SDK's stdio transport, with another try at every line that it reports as broken."""
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(self, reader: Any, writer: Any) -> None:
+        self._reader = reader
+        self._writer = writer
 
     @property
     def last_context(self) -> Any:
         """The sender's context, as the SDK's own streams have it."""
-        return getattr(self._inner, "last_context", None)
+        return getattr(self._reader, "last_context", None)
 
-    async def receive(self) -> Item:
-        """The next message, or why there is none in the line."""
-        return _read_again(await self._inner.receive())
+    async def receive(self) -> SessionMessage | Exception:
+        """The next message; lines that hold none are answered on the way."""
+        while True:
+            item = await self._reader.receive()
+            line = _line_of(item)
+            if line is None:
+                return item
+            found = _read_again(line)
+            if isinstance(found, SessionMessage):
+                return found
+            if line.strip():
+                await self._writer.send(SessionMessage(found))
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Item:
-        return _read_again(await self._inner.__anext__())
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
         """Close the stream behind."""
-        await self._inner.aclose()
+        await self._reader.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,26 +68,41 @@ class LenientLines:
         await self.aclose()
 
 
-def _read_again(item: Item) -> Item:
+def _line_of(item: SessionMessage | Exception) -> str | None:
+    """The line behind the SDK's report of a broken one; None where the item is no such report.
+
+    Of JSON that is no request the report has only parts; the one with an id is what there is to answer.
+    """
     if not isinstance(item, ValidationError):
-        return item
-    line = next((fault["input"] for fault in item.errors(include_url=False) if fault["type"] == "json_invalid"), None)
-    if not isinstance(line, str):
-        return item
+        return None
+    faults = [(fault["type"], cast("object", fault["input"])) for fault in item.errors(include_url=False)]
+    lines = (given for kind, given in faults if kind == "json_invalid" and isinstance(given, str))
+    parts = (cast("object", given) for _, given in faults if isinstance(given, dict) and "id" in given)
+    return next(lines, None) or json.dumps(next(parts, None))
+
+
+def _read_again(line: str) -> SessionMessage | JSONRPCError:
     try:
-        return SessionMessage(jsonrpc_message_adapter.validate_python(_parsed(line), by_name=False))
+        found: object = json.loads(line, parse_int=_integer)
     except (ValueError, RecursionError):
-        return item
-
-
-def _parsed(line: str) -> object:
-    """The line as Python reads it; an integer too long for Python becomes infinite, for the tool to refuse."""
-    return cast("object", json.loads(line, parse_int=_integer))
+        return _error(None, PARSE_ERROR, "The line is not JSON.")
+    fields = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    named = [fields[name] for name in ("id", "method") if name in fields]
+    if all(is_encodable_text(value) for value in named if isinstance(value, str)):
+        try:
+            return SessionMessage(jsonrpc_message_adapter.validate_python(found, by_name=False))
+        except (ValueError, RecursionError):
+            pass
+    return _error(fields.get("id"), NO_REQUEST, "The line is not a JSON-RPC request.")
 
 
 def _integer(digits: str) -> int | float:
+    """The integer; one too long for Python becomes infinite, for the tool to refuse."""
     return int(digits) if len(digits) <= _MOST_DIGITS else float("inf")
 
 
-_MOST_DIGITS = 4000
-"""Python itself stops at 4,300."""
+def _error(request_id: object, code: int, message: str) -> JSONRPCError:
+    readable = isinstance(request_id, str | int) and not isinstance(request_id, bool)
+    usable = readable and (not isinstance(request_id, str) or is_encodable_text(request_id))
+    known = cast("str | int", request_id) if usable else None
+    return JSONRPCError(jsonrpc="2.0", id=known, error=ErrorData(code=code, message=message))

@@ -22,7 +22,7 @@ from segment_tools.spec.messages import (
     Track,
 )
 from segment_tools.spec.parsing import fields_of, kind_of, parse, parse_message
-from segment_tools.spec.values import Name, json_value, refusal
+from segment_tools.spec.values import KeyTwice, Name, json_value, read, refusal
 from segment_tools.tools._tool import Route, Schema, schema_of, tool
 
 
@@ -138,7 +138,7 @@ def _item_schema() -> Schema:
 
 
 def _items(value: object) -> object:
-    found = json_value(value)
+    found = read(value)
     if isinstance(found, dict):
         return [cast("object", found)]
     if not isinstance(found, list):
@@ -151,7 +151,10 @@ def _items(value: object) -> object:
 
 def _item(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
     """One message of a batch, and what its shortcuts overruled: it takes what the tool of its type takes."""
-    fields = fields_of(item)
+    try:
+        fields = fields_of(json_value(item))
+    except KeyTwice:
+        raise InvalidMessage.of("invalid_value", "The message names a key twice.", KeyTwice.hint, "batch") from None
     if kind_of(fields) == "identify":
         return parse(IdentifyArguments, fields, identity=identity).message()
     return parse_message(fields, identity=identity), []
@@ -181,7 +184,7 @@ class BatchArguments(BaseModel):
         warned: list[Warned] = []
         for index, item in enumerate(self.batch):
             try:
-                message, overruled = _item(json_value(item), identity=identity)
+                message, overruled = _item(item, identity=identity)
                 found.append(message)
                 warned += [replace(warning, index=index) for warning in overruled]
             except InvalidMessage as error:
