@@ -31,7 +31,7 @@ def run(command: str, given: Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=given.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     for library in ("httpx", "httpcore", "mcp"):
         # At their lower levels they log headers, which may repeat the key, and arguments, which are people's data.
-        logging.getLogger(library).setLevel(logging.WARNING)
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(encoding="utf-8")  # JSON is, whatever the terminal thinks
     try:

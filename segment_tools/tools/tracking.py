@@ -21,7 +21,7 @@ from segment_tools.spec.messages import (
     Screen,
     Track,
 )
-from segment_tools.spec.parsing import fields_of, kind_of, parse, parse_message
+from segment_tools.spec.parsing import fields_of, kind_of, parse
 from segment_tools.spec.values import KeyTwice, Name, json_value, read, refusal
 from segment_tools.tools._tool import Route, Schema, schema_of, tool
 
@@ -155,9 +155,10 @@ def _item(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
         fields = fields_of(json_value(item))
     except KeyTwice:
         raise InvalidMessage.of("invalid_value", "The message names a key twice.", KeyTwice.hint, "batch") from None
-    if kind_of(fields) == "identify":
+    kind = kind_of(fields)
+    if kind == "identify":
         return parse(IdentifyArguments, fields, identity=identity).message()
-    return parse_message(fields, identity=identity), []
+    return parse(KINDS[kind], fields, identity=identity), []
 
 
 class BatchArguments(BaseModel):
