@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check unit lint types layers generate wheel clean help
+.PHONY: demo test check unit lint types layers generate wheel bench-sandbox clean help
 
 help: ## list what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 .venv/made: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
@@ -50,6 +50,9 @@ layers: .venv/test
 
 generate: .venv/test ## write anew what is generated: snapshots and the README's tables
 	$(BIN)/python scripts/generate.py
+
+bench-sandbox: .venv/run ## measure the sandbox beside a bare route: make bench-sandbox BENCH="--rounds 3"
+	$(BIN)/python benchmarks/sandbox.py $(BENCH)
 
 clean: ## forget what was set up and built
 	rm -rf .venv .cache dist build

@@ -16,7 +16,9 @@ import httpx
 import pytest
 from support import KEY, ROOT
 
-from segment_tools.sandbox.judge import REASONS, Verdict
+from segment_tools.sandbox.json_text import Body
+from segment_tools.sandbox.judge import REASONS, verdicts
+from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Arrival, Store
@@ -370,7 +372,7 @@ def test_a_message_id_may_come_again_after_a_day(
     hours: int, verdict: str | None, sandbox: Sandbox, http: httpx.Client
 ) -> None:
     earlier = Arrival(datetime.now(UTC) - timedelta(hours=hours), "/v1/track", "source-1")
-    sandbox.store.add(earlier, [Verdict({**TRACK, "messageId": "m1"}, None)], None)
+    sandbox.store.add(earlier, verdicts(Body({**TRACK, "messageId": "m1"}), "track")).result(60)
     assert take(http, "/v1/track", {**TRACK, "messageId": "m1"})[-1]["discarded"] == verdict
 
 
@@ -635,7 +637,7 @@ def test_an_answered_message_is_in_the_file_before_the_sandbox_ends(tmp_path: Pa
         assert http.post("/v1/track", json=TRACK).json() == ACCEPTED
         reader = sqlite3.connect(db)
         try:
-            assert reader.execute("SELECT event FROM messages").fetchall() == [("Order Completed",)]
+            assert reader.execute("SELECT name FROM messages").fetchall() == [("Order Completed",)]
         finally:
             reader.close()
 
@@ -683,7 +685,7 @@ def test_two_sandboxes_may_make_the_same_file_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def strict() -> Iterator[Sandbox]:
     """A sandbox that knows two sources."""
-    with Sandbox(sources=Sources({"key-of-web": "web", "key-of-ios": "ios"})) as running:
+    with Sandbox(options=Options(Sources({"key-of-web": "web", "key-of-ios": "ios"}))) as running:
         yield running
 
 

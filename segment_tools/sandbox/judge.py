@@ -4,15 +4,12 @@ Source of the reasons: https://segment.com/docs/connections/integration_error_co
 Delivery Overview. Reasons of our own, where Segment documents a loss but no code, are marked (ours).
 """
 
-import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from pydantic_core import to_json
-
+from segment_tools.sandbox.json_text import Body, encoded, item_of
 from segment_tools.spec import limits
 
 Fields = Mapping[str, Any]
@@ -48,48 +45,86 @@ REASONS = {
 """Every reason, what it means and how to mend it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
-    """One message as it came, with the request's share in it, and why it would be dropped."""
+    """One message as it came, with the request's share in it and without the write key; and why it would be dropped."""
 
-    sent: object
+    text: bytes
+    """The message as JSON."""
+    type: str | None
+    user_id: str | None
+    anonymous_id: str | None
+    name: str | None
+    """What a list calls it: its event, its name, or the group or id it is about."""
+    message_id: str | None
     discarded: str | None
 
 
-def verdicts(body: Fields, kind: str | None) -> list[Verdict]:
+def verdicts(body: Body, kind: str | None) -> list[Verdict]:
     """The messages of one request and the verdict on each; `kind` is the path's type, None for a batch.
 
     Siblings of a bad batch item are kept. A batch over 2,500 is lost whole: [?] the documents do not say which part.
+
+    Raises:
+        ValueError: an item is no JSON.
     """
+    fields = body.fields
     if kind is not None:
-        message = {**body, "type": kind}
-        message.pop("sentAt", None)
-        return [Verdict(_without_key(message), discard_reason(message))]
-    items: object = body.get("batch")
-    if not isinstance(items, list):
-        return [Verdict(_without_key(body), "bad_request")]
-    listed = cast("list[object]", items)
-    if not listed:
-        return [Verdict(_without_key(body), "empty_batch")]
-    if len(listed) > limits.BATCH_MESSAGES:
-        return [Verdict(_without_key(as_fields(item)), "too_many_messages") for item in listed]
-    return [_item(item, body) for item in listed]
+        own = {name: value for name, value in fields.items() if name not in ("writeKey", "sentAt")}
+        return [_judged({**own, "type": kind})]
+    if body.items is None:
+        return [_verdict(_without_key(fields), "bad_request")]
+    if not body.items:
+        return [_verdict({**_without_key(fields), "batch": []}, "empty_batch")]
+    if len(body.items) > limits.BATCH_MESSAGES:
+        return [_verdict(_without_key(as_fields(item_of(text)[0])), "too_many_messages") for text in body.items]
+    shared = {name: fields[name] for name in ("context", "integrations") if isinstance(fields.get(name), dict)}
+    return [_item(text, shared) for text in body.items]
 
 
-def _item(item: object, request: Fields) -> Verdict:
+def _item(text: bytes, shared: Fields) -> Verdict:
+    """White space and escapes that an item came with are not held against its size."""
+    item, text = item_of(text)
     if not isinstance(item, dict):
-        return Verdict(item, "bad_request")
-    message = merged(cast("Fields", item), request)
-    reason = "too_large" if _size(cast("object", item)) > limits.MESSAGE_BYTES else discard_reason(message)
-    return Verdict(_without_key(message), reason)
+        return _verdict(item, "bad_request", text)
+    own = cast("Fields", item)
+    if "writeKey" in own:
+        own = _without_key(own)
+        text = encoded(own)
+    if len(text) > limits.MESSAGE_BYTES and len(encoded(own)) > limits.MESSAGE_BYTES:
+        return _verdict(own, "too_large", text)
+    return _judged(merged(own, shared)) if shared else _verdict(own, discard_reason(own), text)
 
 
-def _size(item: object) -> int:
-    """Bytes of the item as compact JSON: whatever white space and escapes it came with are not held against it."""
-    try:
-        return len(to_json(item))
-    except ValueError:  # half a character, which came as an escape
-        return len(json.dumps(item, separators=(",", ":")))
+def _judged(message: Fields) -> Verdict:
+    return _verdict(message, discard_reason(message))
+
+
+def _verdict(sent: object, discarded: str | None, text: bytes | None = None) -> Verdict:
+    fields = as_fields(sent)
+    return Verdict(
+        text or encoded(sent),
+        _column(fields.get("type")),
+        _column(fields.get("userId")),
+        _column(fields.get("anonymousId")),
+        _name(fields),
+        _column(fields.get("messageId")),
+        discarded,
+    )
+
+
+def _name(fields: Fields) -> str | None:
+    for field in ("event", "name", "groupId", "previousId"):
+        if field in fields and (name := _column(fields[field])):
+            return name
+    return None
+
+
+def _column(value: object) -> str | None:
+    """The value to look for; half a character, which no database holds, becomes a question mark."""
+    if not isinstance(value, str):
+        return None
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def as_fields(message: object) -> Fields:
@@ -97,22 +132,20 @@ def as_fields(message: object) -> Fields:
     return cast("Fields", message) if isinstance(message, dict) else {}
 
 
-def _without_key(message: Fields) -> dict[str, Any]:
+def _without_key(message: Fields) -> Fields:
+    if "writeKey" not in message:
+        return message
     return {name: value for name, value in message.items() if name != "writeKey"}
 
 
-def discard_reason(message: object) -> str | None:
+def discard_reason(fields: Fields) -> str | None:
     """Why Segment would drop the message, or None."""
-    if not isinstance(message, dict):
+    kind: object = fields.get("type")
+    if kind not in TYPES:
         return "bad_request"
-    fields = cast("dict[str, Any]", message)
-    if fields.get("type") not in TYPES:
-        return "bad_request"
-    return _ids(fields) or _shape(fields) or _OWN[fields["type"]](fields) or _context(fields.get("context") or {})
-
-
-def _absent(value: object) -> bool:
-    return value is None
+    reason = _ids(fields) or _shape(fields) or _OWN[kind](fields)
+    context = fields.get("context")
+    return reason or (_context(context) if context else None)
 
 
 def _text(value: object) -> bool:
@@ -120,42 +153,46 @@ def _text(value: object) -> bool:
 
 
 def _ids(fields: Fields) -> str | None:
-    given = [fields[name] for name in ("userId", "anonymousId") if not _absent(fields.get(name))]
-    if not given:
+    if fields.get("userId") is None and fields.get("anonymousId") is None:
         return "user_id_required" if fields["type"] == "alias" else "no_user_anon_id"
-    named = [fields[name] for name in ("groupId", "previousId") if not _absent(fields.get(name))]
-    return None if all(_text(value) for value in (*given, *named)) else "id_not_string"
+    for name in ("userId", "anonymousId", "groupId", "previousId"):
+        value = fields.get(name)
+        if value is not None and not _text(value):
+            return "id_not_string"
+    return None
 
 
 def _shape(fields: Fields) -> str | None:
     for name in ("properties", "traits", "context", "integrations"):
-        if not isinstance(fields.get(name), dict | None):
+        value = fields.get(name)
+        if value is not None and not isinstance(value, dict):
             return f"{name}_not_object"
     return None
 
 
 def _track(fields: Fields) -> str | None:
     event = fields.get("event")
-    if _absent(event) or event == "":
+    if event is None or event == "":
         return "event_not_defined"
     return None if _text(event) else "event_not_string"
 
 
 def _view(fields: Fields) -> str | None:
     for name in ("name", "category"):
-        if not (_absent(fields.get(name)) or _text(fields[name])):
+        value = fields.get(name)
+        if value is not None and not _text(value):
             return f"{name}_not_string"
     return None
 
 
 def _group(fields: Fields) -> str | None:
-    return "group_id_required" if _absent(fields.get("groupId")) else None
+    return "group_id_required" if fields.get("groupId") is None else None
 
 
 def _alias(fields: Fields) -> str | None:
-    if _absent(fields.get("userId")):
+    if fields.get("userId") is None:
         return "user_id_required"
-    return "previous_id_required" if _absent(fields.get("previousId")) else None
+    return "previous_id_required" if fields.get("previousId") is None else None
 
 
 def _identify(_: Fields) -> str | None:
@@ -212,13 +249,13 @@ def _deep(own: Fields, shared: Fields) -> dict[str, Any]:
     return {**shared, **own, **both}
 
 
-def delivered(message: Fields, sent_at: object, received_at: str) -> dict[str, Any]:
+def delivered(message: Fields, message_id: str, sent_at: object, received_at: str) -> dict[str, Any]:
     """The message as destinations get it: nulls at the top dropped, ids and times filled in."""
     kept = {name: value for name, value in message.items() if value is not None}
     original = kept.get("timestamp") or received_at
     return {
         **kept,
-        "messageId": kept.get("messageId") or f"sandbox-{uuid.uuid4()}",
+        "messageId": kept.get("messageId") or message_id,
         "timestamp": _corrected(original, sent_at, received_at),
         "originalTimestamp": original,
         "sentAt": sent_at or received_at,

@@ -10,7 +10,7 @@ from typing import Self
 import uvicorn
 
 from segment_tools.sandbox.app import create_app
-from segment_tools.sandbox.sources import Sources
+from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.store import Store
 
 HOST = "127.0.0.1"
@@ -42,9 +42,9 @@ def bind_near(port: int) -> socket.socket:
     return bind(0)
 
 
-def server(store: Store, sources: Sources | None = None) -> uvicorn.Server:
+def server(store: Store, options: Options) -> uvicorn.Server:
     """The sandbox on the store, not yet running."""
-    app = create_app(store, sources)
+    app = create_app(store, options)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2
     )
@@ -54,17 +54,18 @@ def server(store: Store, sources: Sources | None = None) -> uvicorn.Server:
 class Sandbox:
     """A sandbox in a thread of its own, up when the constructor returns.
 
-    `db` is a file, or `:memory:`; without `sources` every write key is known. `url` is what `SEGMENT_DATA_PLANE_URL`
+    `db` is a file, or `:memory:`. `url` is what `SEGMENT_DATA_PLANE_URL`
     takes. Close it, or use it as a context manager.
     """
 
     def __init__(
-        self, db: str | Path = ":memory:", listener: socket.socket | None = None, sources: Sources | None = None
+        self, db: str | Path = ":memory:", listener: socket.socket | None = None, options: Options | None = None
     ) -> None:
-        self.store = Store(db)
+        chosen = options or Options()
+        self.store = Store(db, chosen.retention)
         self._listener = listener or bind(0)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
-        self._server = server(self.store, sources)
+        self._server = server(self.store, chosen)
         self._listener.listen(2048)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._listener],), name="segment-sandbox", daemon=True

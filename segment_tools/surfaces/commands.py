@@ -115,6 +115,7 @@ def _http(given: Namespace) -> int:
 
 
 def _sandbox(given: Namespace) -> int:
+    from segment_tools.sandbox.options import Options
     from segment_tools.sandbox.run import HOST, bind, server
     from segment_tools.sandbox.sources import Sources
     from segment_tools.sandbox.store import Store
@@ -129,7 +130,7 @@ def _sandbox(given: Namespace) -> int:
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
         _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
-        server(store, Sources(dict(given.write_key))).run(sockets=[listener])
+        server(store, Options(Sources(dict(given.write_key)))).run(sockets=[listener])
     return DONE
 
 

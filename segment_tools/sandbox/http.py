@@ -1,0 +1,96 @@
+"""What the sandbox's routes share: reading a bounded body, Segment's error shape, the key in Basic authentication."""
+
+import asyncio
+import base64
+import sqlite3
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar, cast
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+_T = TypeVar("_T")
+
+_GZIP = 16 + zlib.MAX_WBITS
+"""zlib's way of saying that the stream has gzip's header."""
+
+_CODES = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    415: "unsupported_media_type",
+    503: "unavailable",
+}
+
+_LOCKED = "the sandbox's file is locked or full"
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    """Segment's error shape. [?] Known from a fixture of its own Node library alone."""
+    refusal = cast("HTTPException", error)
+    said = {"success": False, "message": refusal.detail, "code": _CODES.get(refusal.status_code, "error")}
+    return JSONResponse(said, refusal.status_code, refusal.headers)
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body, inflated where it is gzipped; the limit is one of what was inflated. [?] Segment does not say which.
+
+    Raises:
+        HTTPException: it is larger, or was cut off.
+    """
+    body = bytearray()
+    inflate = zlib.decompressobj(_GZIP) if request.headers.get("content-encoding", "").lower() == "gzip" else None
+    try:
+        async for part in request.stream():
+            body += inflate.decompress(part, limit + 1 - len(body)) if inflate else part
+            if len(body) > limit:
+                raise HTTPException(400, "Exceed payload limit")
+    except (ClientDisconnect, zlib.error):
+        raise HTTPException(400, "malformed JSON") from None
+    if inflate and (inflate.unused_data or not inflate.eof):
+        raise HTTPException(400, "malformed JSON")
+    return bytes(body)
+
+
+def authorization(request: Request) -> tuple[str, str]:
+    """The scheme in lower case and what follows it; empty texts without the header."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower(), value.strip()
+
+
+def basic_user(value: str) -> str | None:
+    """The user in Basic authentication's value, where Segment puts its keys; None where it cannot be read."""
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[0]
+    except ValueError:
+        return None
+
+
+async def looked_up(work: Callable[..., _T], *arguments: Any) -> _T:
+    """What the store says, waited for beside other requests.
+
+    Raises:
+        HTTPException: its file is locked.
+    """
+    try:
+        return await run_in_threadpool(work, *arguments)
+    except sqlite3.OperationalError:
+        raise HTTPException(503, _LOCKED) from None
+
+
+async def kept(done: "Future[None]") -> None:
+    """Wait until the store has written.
+
+    Raises:
+        HTTPException: its file is locked or full.
+    """
+    try:
+        await asyncio.wrap_future(done)
+    except sqlite3.OperationalError:
+        raise HTTPException(503, _LOCKED) from None

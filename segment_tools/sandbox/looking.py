@@ -1,0 +1,83 @@
+"""`/_sandbox/messages` and its like: what became of what the sandbox took."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from segment_tools.sandbox.http import looked_up
+from segment_tools.sandbox.judge import REASONS
+from segment_tools.sandbox.store import FILTERS, Store
+
+LIMIT, MOST = 100, 10_000
+"""How many messages a look answers with, unless told otherwise, and at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A query for messages, checked."""
+
+    filters: Mapping[str, str]
+    discarded: bool | None
+    limit: int
+    before: int | None
+    after: int | None
+
+
+def routes(store: Store) -> list[Route]:
+    """The routes below `/_sandbox`."""
+
+    async def look(request: Request) -> Response:
+        asked = look_of(request.query_params)
+        if asked.after is not None:
+            raise HTTPException(400, "after belongs to /_sandbox/stream")
+        found = await looked_up(store.messages, asked.filters, asked.discarded, asked.limit, asked.before)
+        # With escapes: what somebody sent may hold half a character, which only an escape can carry.
+        return Response(json.dumps({"messages": found}), media_type="application/json")
+
+    async def clear(_: Request) -> Response:
+        return JSONResponse({"deleted": await looked_up(store.clear)})
+
+    return [
+        Route("/messages", look, methods=["GET"]),
+        Route("/messages", clear, methods=["DELETE"]),
+        Route("/reasons", _reasons, methods=["GET"]),
+    ]
+
+
+async def _reasons(_: Request) -> Response:
+    """What every discard code means."""
+    return JSONResponse(REASONS)
+
+
+def look_of(query: Mapping[str, str]) -> Look:
+    """The query's meaning.
+
+    Raises:
+        HTTPException: it has none.
+    """
+    given = dict(query)
+    limit = _number(given.pop("limit", str(LIMIT)), "limit", 1, MOST)
+    before, after = (_sequence(given.pop(name, None), name) for name in ("before", "after"))
+    discarded = given.pop("discarded", None)
+    if unknown := set(given) - set(FILTERS):
+        known = ", ".join((*FILTERS, "discarded", "limit", "before"))
+        raise HTTPException(400, f"unknown filter {min(unknown)[:40]!r}: use {known}")
+    if discarded not in (None, "true", "false"):
+        raise HTTPException(400, "discarded must be true or false")
+    return Look(given, None if discarded is None else discarded == "true", limit, before, after)
+
+
+def _sequence(text: str | None, name: str) -> int | None:
+    return None if text is None else _number(text, name, 0, 10**15)
+
+
+def _number(text: str, name: str, least: int, most: int) -> int:
+    if not (re.fullmatch("[0-9]{1,16}", text) and least <= int(text) <= most):
+        raise HTTPException(400, f"{name} must be a number from {least} to {most}")
+    return int(text)

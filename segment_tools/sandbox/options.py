@@ -1,0 +1,14 @@
+"""What a sandbox is told when it starts."""
+
+from dataclasses import dataclass, field
+
+from segment_tools.sandbox.sources import Sources
+from segment_tools.sandbox.store import Retention
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A sandbox's options; the default is one that knows every write key and keeps a million messages."""
+
+    sources: Sources = field(default_factory=Sources)
+    retention: Retention = field(default_factory=Retention)
