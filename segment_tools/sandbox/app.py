@@ -9,9 +9,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
-from segment_tools.sandbox import looking, tracking
+from segment_tools.sandbox import looking, profile_api, profile_views, tracking
 from segment_tools.sandbox.http import refused
 from segment_tools.sandbox.options import Options
+from segment_tools.sandbox.profiles import Profiles
 from segment_tools.sandbox.store import Store
 
 _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
@@ -20,9 +21,13 @@ _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "P
 
 def create_app(store: Store, options: Options) -> Starlette:
     """A sandbox on the store. It answers to this machine's own names alone."""
+    profiles = Profiles(store)
+    reading = profile_api.routes(profiles, options.spaces)
     app = Starlette(
         routes=[
-            Mount("/_sandbox", routes=looking.routes(store)),
+            Mount("/v1/spaces", routes=reading),
+            Mount("/v1/namespaces", routes=reading),
+            Mount("/_sandbox", routes=[*looking.routes(store), *profile_views.routes(profiles)]),
             Mount(
                 "/v1",
                 routes=tracking.routes(store, options.sources),

@@ -271,7 +271,7 @@ def _corrected(original: object, sent_at: object, received_at: str) -> object:
     `receivedAt - (sentAt - originalTimestamp)`; without a `sentAt` the original stands.
     Source: https://segment.com/docs/connections/spec/common/#timestamps.
     """
-    then, sent, received = (_moment(value) for value in (original, sent_at, received_at))
+    then, sent, received = (moment_of(value) for value in (original, sent_at, received_at))
     if then is None or sent is None or received is None:
         return original
     try:
@@ -280,7 +280,8 @@ def _corrected(original: object, sent_at: object, received_at: str) -> object:
         return original
 
 
-def _moment(value: object) -> datetime | None:
+def moment_of(value: object) -> datetime | None:
+    """The moment that an ISO-8601 text names; without a zone it is in UTC."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:

@@ -62,7 +62,7 @@ def look_of(query: Mapping[str, str]) -> Look:
         HTTPException: it has none.
     """
     given = dict(query)
-    limit = _number(given.pop("limit", str(LIMIT)), "limit", 1, MOST)
+    limit = number(given.pop("limit", str(LIMIT)), "limit", 1, MOST)
     before, after = (_sequence(given.pop(name, None), name) for name in ("before", "after"))
     discarded = given.pop("discarded", None)
     if unknown := set(given) - set(FILTERS):
@@ -74,10 +74,15 @@ def look_of(query: Mapping[str, str]) -> Look:
 
 
 def _sequence(text: str | None, name: str) -> int | None:
-    return None if text is None else _number(text, name, 0, 10**15)
+    return None if text is None else number(text, name, 0, 10**15)
 
 
-def _number(text: str, name: str, least: int, most: int) -> int:
+def number(text: str, name: str, least: int, most: int) -> int:
+    """The number of a parameter.
+
+    Raises:
+        HTTPException: it is none, or beyond its bounds.
+    """
     if not (re.fullmatch("[0-9]{1,16}", text) and least <= int(text) <= most):
         raise HTTPException(400, f"{name} must be a number from {least} to {most}")
     return int(text)

@@ -1,5 +1,7 @@
 """What a sandbox is told when it starts."""
 
+import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from segment_tools.sandbox.sources import Sources
@@ -7,8 +9,23 @@ from segment_tools.sandbox.store import Retention
 
 
 @dataclass(frozen=True, slots=True)
+class Spaces:
+    """Access tokens of the Profile API by space id; where there is none, every space and token is known."""
+
+    tokens: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    requests_a_second: int | None = None
+
+    def allows(self, space_id: str, token: str) -> bool:
+        """Whether this is the space's token."""
+        if not self.tokens:
+            return True
+        return hmac.compare_digest(self.tokens.get(space_id, "").encode(), token.encode()) and space_id in self.tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """A sandbox's options; the default is one that knows every write key and keeps a million messages."""
+    """A sandbox's options; the default is one that knows every write key, and every space and its token."""
 
     sources: Sources = field(default_factory=Sources)
+    spaces: Spaces = field(default_factory=Spaces)
     retention: Retention = field(default_factory=Retention)

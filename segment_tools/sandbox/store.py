@@ -85,6 +85,8 @@ _MESSAGE_ID, _DISCARDED = _COLUMNS.index("message_id"), _COLUMNS.index("discarde
 
 _SUMMARY = "sequence, received_at, path, source, type, user_id, anonymous_id, name, message_id, discarded"
 
+_NUMBERED = "WHERE sequence IN (SELECT value FROM json_each(?))"
+
 _FILTERS = {
     "type": "type = ?",
     "userId": "user_id = ?",
@@ -139,6 +141,8 @@ class Store:
         if self._path != ":memory:":
             self._reader, self._reading = self._connected(), threading.Lock()
         self._uncounted = 0
+        self.generation = 0
+        """How often everything was forgotten."""
         self._repeats = Repeats()
         self._known: int | None = None
         self._caught_up = 0.0
@@ -315,6 +319,16 @@ class Store:
         query = f"SELECT {_SUMMARY} FROM messages {where} ORDER BY sequence DESC LIMIT ?"  # noqa: S608
         return [_summary(row) for row in self._read(query, (*values, limit))]
 
+    def numbered(self, sequences: Sequence[int]) -> list[dict[str, Any]]:
+        """Those messages of these numbers that are still kept, whole."""
+        query = f"SELECT {_SUMMARY}, sent_at, sent FROM messages {_NUMBERED}"  # noqa: S608
+        return [_shown(row) for row in self._read(query, (json.dumps(sequences),))]
+
+    def summaries_of(self, sequences: Sequence[int]) -> list[dict[str, Any]]:
+        """What a list shows of those messages of these numbers that are still kept."""
+        query = f"SELECT {_SUMMARY} FROM messages {_NUMBERED}"  # noqa: S608
+        return [_summary(row) for row in self._read(query, (json.dumps(sequences),))]
+
     def since(self, sequence: int, limit: int) -> list[tuple[int, str, str, Any, Any, Any]]:
         """Accepted messages after one, the oldest first: sequence, receivedAt, source, messageId, sentAt and JSON."""
         return self._read(
@@ -357,6 +371,7 @@ class Store:
             self._writer.execute("DELETE FROM counts")
             self._writer.execute("UPDATE counted SET through = coalesce((SELECT seq FROM sqlite_sequence), 0)")
             count = self._writer.execute("DELETE FROM messages").rowcount
+            self.generation += 1
         self._tell()
         return count
 
