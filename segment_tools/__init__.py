@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from segment_tools.functions import definitions, dispatch
     from segment_tools.receipt import Receipt, Warned
+    from segment_tools.sandbox.run import Sandbox
     from segment_tools.settings import Settings
     from segment_tools.spec.context import Context
     from segment_tools.spec.messages import Alias, Group, Identify, Message, Page, Screen, Track
@@ -44,6 +45,7 @@ __all__ = [
     "RateLimited",
     "Receipt",
     "Rejected",
+    "Sandbox",
     "Screen",
     "Segment",
     "SegmentError",
@@ -76,6 +78,7 @@ _HOMES = {
     ),
     "functions": ("definitions", "dispatch"),
     "receipt": ("Receipt", "Warned"),
+    "sandbox.run": ("Sandbox",),
     "settings": ("Settings",),
     "spec.context": ("Context",),
     "spec.messages": ("Alias", "Group", "Identify", "Message", "Page", "Screen", "Track"),

@@ -81,7 +81,14 @@ def test_its_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("program", blocks("python"))
+@pytest.mark.parametrize("tests", [block for block in blocks("python") if "def test_" in block])
+def test_its_tests_pass(tests: str, installed: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "test_readme_example.py").write_text(tests, encoding="utf-8")
+    done = run([sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"], installed, tmp_path)
+    assert " passed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("program", [block for block in blocks("python") if "def test_" not in block])
 def test_its_programs_run(program: str, installed: dict[str, str], tmp_path: Path) -> None:
     done = run([sys.executable, "-c", program], installed, tmp_path)
     assert done.returncode == 0, done.stderr

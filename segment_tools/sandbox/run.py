@@ -2,16 +2,19 @@
 
 import socket
 import threading
+import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 
 from segment_tools.sandbox.app import create_app
+from segment_tools.sandbox.judge import REASONS
 from segment_tools.sandbox.options import Options
-from segment_tools.sandbox.store import Store
+from segment_tools.sandbox.store import FILTERS, Store
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -54,8 +57,8 @@ def server(store: Store, options: Options) -> uvicorn.Server:
 class Sandbox:
     """A sandbox in a thread of its own, up when the constructor returns.
 
-    `db` is a file, or `:memory:`. `url` is what `SEGMENT_DATA_PLANE_URL`
-    takes. Close it, or use it as a context manager.
+    `db` is a file, or `:memory:`. `url` is what `SEGMENT_DATA_PLANE_URL` takes; unless the options name sources, any
+    write key is known. Close it, or use it as a context manager.
     """
 
     def __init__(
@@ -72,6 +75,64 @@ class Sandbox:
         )
         self._thread.start()
 
+    def messages(self, **filters: str) -> list[dict[str, Any]]:
+        """The messages that Segment would deliver, as destinations get them, in the order of arrival.
+
+        Filters compare fields: type, event, name, userId, anonymousId, messageId, source; `text` is anywhere in them.
+        """
+        return [row["message"] for row in self._rows(False, filters)]
+
+    def discards(self, **filters: str) -> list[dict[str, Any]]:
+        """The messages that Segment would drop: the code (`reason`), its `meaning` and mend, what was `sent`.
+
+        Takes the filters of `messages`, and `reason`.
+        """
+        return [
+            {"reason": row["discarded"], "meaning": REASONS[row["discarded"]], "sent": row["sent"]}
+            for row in self._rows(True, filters)
+        ]
+
+    def wait_for(self, count: int = 1, seconds: float = 5.0, **filters: str) -> list[dict[str, Any]]:
+        """`messages`, once there are so many of them: for what arrives in another thread or process.
+
+        It blocks; in a coroutine, `await asyncio.to_thread(sandbox.wait_for, event="Signed Up")`.
+
+        Raises:
+            TimeoutError: there were fewer after so many seconds; says what arrived in their place.
+        """
+        changed = threading.Event()
+        end = self.store.listen(changed.set)
+        try:
+            deadline = time.monotonic() + seconds
+            while len(found := self.messages(**filters)) < count:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(self._instead(len(found), count, seconds, filters))
+                changed.wait(min(left, _LOOK_SECONDS))
+                changed.clear()
+            return found
+        finally:
+            end()
+
+    def _instead(self, found: int, count: int, seconds: float, filters: dict[str, str]) -> str:
+        """What did not arrive, and what did; no values, since they may be somebody's data."""
+        asked = f" by {', '.join(filters)}" if filters else ""
+        others = Counter(row["sent"].get("type", "?") for row in self._rows(False, {}))
+        lost = Counter(row["discarded"] for row in self._rows(True, {}))
+        parts = [f"{found} of {count} messages{asked} within {seconds:g} s"]
+        parts += [f"arrived in all: {_told(others)}" if others else "nothing arrived"]
+        parts += [f"discarded: {_told(lost)}"] if lost else []
+        return "; ".join(parts)
+
+    def _rows(self, discarded: bool, filters: dict[str, str]) -> list[dict[str, Any]]:
+        if unknown := set(filters) - set(FILTERS):
+            raise TypeError(f"there is no filter {min(unknown)!r}; there are {', '.join(FILTERS)}")
+        return list(reversed(self.store.messages(filters, discarded, _MOST)))
+
+    def clear(self) -> int:
+        """Forget every message; how many there were."""
+        return self.store.clear()
+
     def close(self) -> None:
         """Stop answering and close the file."""
         self._server.should_exit = True
@@ -86,3 +147,12 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_MOST = 1_000_000
+_LOOK_SECONDS = 0.5
+"""Between two looks without a call: another process may write to the same file."""
+
+
+def _told(counted: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counted.most_common())
