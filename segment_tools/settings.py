@@ -200,6 +200,11 @@ def environment(**chosen: str) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}, **chosen}
 
 
+def sandbox_secret(name: str) -> str | None:
+    """What `SEGMENT_SANDBOX_<name>` holds: a secret of the sandbox's, which has no other settings."""
+    return os.environ.get(f"{_PREFIX}SANDBOX_{name}") or None
+
+
 def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Variables that look like a setting spelt wrong, each with the setting it resembles."""
     names = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]

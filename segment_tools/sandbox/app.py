@@ -10,10 +10,19 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from segment_tools.sandbox import looking, profile_api, profile_views, tracking
+from segment_tools.sandbox.access import Guard
 from segment_tools.sandbox.http import refused
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.profiles import Profiles
 from segment_tools.sandbox.store import Store
+
+
+def _access(options: Options) -> Middleware:
+    """Without a token this machine's own names alone: a page elsewhere could give its name this machine's address."""
+    if options.token:
+        return Middleware(Guard, token=options.token)
+    return Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+
 
 _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
 """What Segment's own address answers to browsers: the browser library sends from customers' pages."""
@@ -34,7 +43,7 @@ def create_app(store: Store, options: Options) -> Starlette:
                 middleware=[Middleware(CORSMiddleware, **_ANY_PAGE)],
             ),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
+        middleware=[_access(options)],
         exception_handlers={HTTPException: refused},
     )
     app.router.redirect_slashes = False  # Segment does not know the other form either

@@ -29,3 +29,5 @@ class Options:
     sources: Sources = field(default_factory=Sources)
     spaces: Spaces = field(default_factory=Spaces)
     retention: Retention = field(default_factory=Retention)
+    token: str | None = field(default=None, repr=False)
+    """What the debugger and `/_sandbox` want to be shown; needed where others than this machine can reach them."""

@@ -21,17 +21,20 @@ PORT = 8765
 _START_SECONDS = 15.0
 
 
-def bind(port: int) -> socket.socket:
-    """A listening socket on this machine; port 0 takes any free one.
+def bind(port: int, host: str = HOST) -> socket.socket:
+    """A listening socket, on this machine's own address unless told otherwise; port 0 takes any free one.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or the host is none of this machine's.
     """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+    )[0]
     # With its protocol named asyncio sends small answers at once (TCP_NODELAY): 1 ms instead of 44.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener.bind(address)
     except OSError:
         listener.close()
         raise

@@ -73,6 +73,10 @@ def _http_options(http: argparse.ArgumentParser) -> None:
 
 
 def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
+    where = "address to listen on (default: %(default)s); another than this machine's own wants a --token"
+    sandbox.add_argument("--host", default="127.0.0.1", help=where)
+    shown = "what the debugger and /_sandbox then want to be shown (better in SEGMENT_SANDBOX_TOKEN)"
+    sandbox.add_argument("--token", metavar="TOKEN", help=shown)
     sandbox.add_argument(
         "--port", type=_port, default=8765, help="port to listen on (default: %(default)s; 0: any free)"
     )
@@ -80,6 +84,15 @@ def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument("--db", metavar="PATH", help=where)
     keys = "a source and its write key; repeatable; all others are then unknown (default: every key is known)"
     sandbox.add_argument("--write-key", action="append", default=[], type=_named_key, metavar="NAME=KEY", help=keys)
+    spaces = "a space of the Profile API and its access token; repeatable (default: every space and token is known)"
+    sandbox.add_argument("--space", action="append", default=[], type=_space, metavar="ID=TOKEN", help=spaces)
+    rate = "requests a second to answer each space's Profile API before 429 (default: any; Segment's own: 100)"
+    sandbox.add_argument("--profile-rate", type=_count, metavar="N", help=rate)
+    kept = "how many messages to keep (default: 1000000; 0: all)"
+    sandbox.add_argument("--keep-messages", type=_count, default=1_000_000, metavar="N", help=kept)
+    sandbox.add_argument(
+        "--keep-days", type=_days, metavar="DAYS", help="for how long to keep them (default: for ever)"
+    )
 
 
 def _call_options(call: argparse.ArgumentParser) -> None:
@@ -98,6 +111,25 @@ def _named_key(text: str) -> tuple[str, str]:
     if not (name.strip() and separator and write_key):
         raise argparse.ArgumentTypeError("a source is given as NAME=KEY")
     return write_key, name.strip()
+
+
+def _space(text: str) -> tuple[str, str]:
+    space, separator, token = text.partition("=")
+    if not (space.strip() and separator and token):
+        raise argparse.ArgumentTypeError("a space is given as ID=TOKEN")
+    return space.strip(), token
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise argparse.ArgumentTypeError("a number is wanted, such as 100000")
+    return int(text)
+
+
+def _days(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", text) or float(text) == 0:
+        raise argparse.ArgumentTypeError("a number of days is wanted, such as 7 or 0.5")
+    return float(text)
 
 
 _LAST_PORT = 65535

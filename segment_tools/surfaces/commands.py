@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Error as DatabaseError
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from platformdirs import user_data_path
@@ -18,8 +18,11 @@ from platformdirs import user_data_path
 from segment_tools.client import Segment
 from segment_tools.errors import NotConfigured
 from segment_tools.functions import definitions, dispatch
-from segment_tools.settings import SANDBOX, Settings, misspelt
+from segment_tools.settings import SANDBOX, Settings, misspelt, sandbox_secret
 from segment_tools.tools import definition, offered
+
+if TYPE_CHECKING:
+    from segment_tools.sandbox.options import Options
 
 _T = TypeVar("_T")
 
@@ -115,23 +118,41 @@ def _http(given: Namespace) -> int:
 
 
 def _sandbox(given: Namespace) -> int:
-    from segment_tools.sandbox.options import Options
-    from segment_tools.sandbox.run import HOST, bind, server
-    from segment_tools.sandbox.sources import Sources
+    from segment_tools.sandbox.run import bind, server
     from segment_tools.sandbox.store import Store
 
+    options = _options(given)
     path = given.db or _default_db()
     try:
-        listener = bind(given.port)
+        listener = bind(given.port, given.host)
     except OSError as error:
-        raise _taken(HOST, given.port, error) from None
-    with listener, closing(_opened(lambda: Store(path), path)) as store:
-        url = f"http://{HOST}:{listener.getsockname()[1]}"
+        raise _taken(given.host, given.port, error) from None
+    with listener, closing(_opened(lambda: Store(path, options.retention), path)) as store:
+        host = f"[{given.host}]" if ":" in given.host else given.host
+        url = f"http://{host}:{listener.getsockname()[1]}"
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
         _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
-        server(store, Options(Sources(dict(given.write_key)))).run(sockets=[listener])
+        server(store, options).run(sockets=[listener])
     return DONE
+
+
+def _options(given: Namespace) -> "Options":
+    from segment_tools.sandbox.access import is_local
+    from segment_tools.sandbox.options import Options, Spaces
+    from segment_tools.sandbox.sources import Sources
+    from segment_tools.sandbox.store import Retention
+
+    token = given.token or sandbox_secret("TOKEN")
+    if not token and not is_local(given.host):
+        text = "Others than this machine could read what the sandbox took."
+        raise NotConfigured("--host", text, hint="Set SEGMENT_SANDBOX_TOKEN or pass --token too, or leave --host out.")
+    return Options(
+        Sources(dict(given.write_key)),
+        Spaces(dict(given.space), given.profile_rate),
+        Retention(given.keep_messages or None, given.keep_days),
+        token,
+    )
 
 
 def _taken(host: str, port: int, error: OSError) -> NotConfigured:

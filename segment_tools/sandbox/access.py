@@ -1,0 +1,77 @@
+"""Who may look at what a sandbox took, where others than this machine can reach it."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+COOKIE = "segment_sandbox"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def is_local(host: str) -> bool:
+    """Whether a server bound to this host can be reached by this machine alone."""
+    return host.lower() in LOCAL
+
+
+class Guard:
+    """Wants the token for the debugger and for `/_sandbox`, in `Authorization: Bearer` or the cookie it gives out.
+
+    Segment's own paths stay as they are: write keys, access tokens and OAuth guard those.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token
+        self._cookie = hashlib.sha256(f"segment-tools sandbox {token}".encode()).hexdigest()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or let the application answer."""
+        path: str = scope.get("path", "")
+        if scope["type"] != "http" or not (path == "/" or path.startswith("/_sandbox")):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if path == "/" and _same(_in_query(scope), self._token):
+            await self._admitted(scope, receive, send)
+        elif _same(_bearer(headers), self._token) or _same(_in_cookie(headers), self._cookie):
+            await self._app(scope, receive, send)
+        else:
+            said = {
+                "success": False,
+                "code": "unauthorized",
+                "message": "This sandbox wants its token: open /?token=..., or send Authorization: Bearer ...",
+            }
+            await JSONResponse(said, 401)(scope, receive, send)
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The page without the token in its address, and the cookie in its place."""
+        response: Response = RedirectResponse("/", 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict")
+        await response(scope, receive, send)
+
+
+def _same(given: str | None, wanted: str) -> bool:
+    return given is not None and hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _in_query(scope: Scope) -> str | None:
+    return parse_qs(scope["query_string"].decode("latin-1")).get("token", [None])[0]
+
+
+def _bearer(headers: Mapping[str, str]) -> str | None:
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else None
+
+
+def _in_cookie(headers: Mapping[str, str]) -> str | None:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return found.value if found else None
