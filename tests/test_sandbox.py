@@ -528,7 +528,7 @@ def test_deleting_forgets_everything_and_says_how_much(http: httpx.Client) -> No
     assert [row["discarded"] for row in take(http, "/v1/track", {**TRACK, "messageId": "m1"})] == [None]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/purchase", "/v1/v1/batch", "/v2/track", "/_sandbox"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/purchase", "/v1/v1/batch", "/v2/track", "/_sandbox"])
 def test_an_unknown_path_is_answered_with_404_in_segments_shape(path: str, http: httpx.Client) -> None:
     assert_refused(http.post(path, json=TRACK), "Not Found", "not_found", 404)
     assert shown(http) == []
@@ -536,7 +536,7 @@ def test_an_unknown_path_is_answered_with_404_in_segments_shape(path: str, http:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/track"), ("PUT", "/v1/batch"), ("DELETE", "/v1/t"), ("POST", "/_sandbox/messages")],
+    [("GET", "/v1/track"), ("PUT", "/v1/batch"), ("DELETE", "/v1/t"), ("POST", "/_sandbox/messages"), ("POST", "/")],
 )
 def test_another_method_is_answered_with_405_in_segments_shape(method: str, path: str, http: httpx.Client) -> None:
     assert_refused(http.request(method, path, json=TRACK), "Method Not Allowed", "method_not_allowed", 405)

@@ -9,12 +9,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
-from segment_tools.sandbox import looking, profile_api, profile_views, tracking
+from segment_tools.sandbox import debugger, looking, profile_api, profile_views, stream, tracking
 from segment_tools.sandbox.access import Guard
 from segment_tools.sandbox.http import refused
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.profiles import Profiles
+from segment_tools.sandbox.same_origin import SameOrigin
 from segment_tools.sandbox.store import Store
+from segment_tools.sandbox.stream import Streams
 
 
 def _access(options: Options) -> Middleware:
@@ -28,15 +30,25 @@ _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "P
 """What Segment's own address answers to browsers: the browser library sends from customers' pages."""
 
 
-def create_app(store: Store, options: Options) -> Starlette:
+def create_app(store: Store, options: Options, streams: Streams) -> Starlette:
     """A sandbox on the store. It answers to this machine's own names alone."""
     profiles = Profiles(store)
     reading = profile_api.routes(profiles, options.spaces)
     app = Starlette(
         routes=[
+            *debugger.page_routes(),
             Mount("/v1/spaces", routes=reading),
             Mount("/v1/namespaces", routes=reading),
-            Mount("/_sandbox", routes=[*looking.routes(store), *profile_views.routes(profiles)]),
+            Mount(
+                "/_sandbox",
+                routes=[
+                    *looking.routes(store),
+                    *debugger.routes(store),
+                    *profile_views.routes(profiles),
+                    *stream.routes(store, streams),
+                ],
+                middleware=[Middleware(SameOrigin)],
+            ),
             Mount(
                 "/v1",
                 routes=tracking.routes(store, options.sources),

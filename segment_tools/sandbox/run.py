@@ -15,6 +15,7 @@ from segment_tools.sandbox.app import create_app
 from segment_tools.sandbox.judge import REASONS
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.store import FILTERS, Store
+from segment_tools.sandbox.stream import Streams
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -50,11 +51,25 @@ def bind_near(port: int) -> socket.socket:
 
 def server(store: Store, options: Options) -> uvicorn.Server:
     """The sandbox on the store, not yet running."""
-    app = create_app(store, options)
+    streams = Streams()
+    app = create_app(store, options, streams)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2
     )
-    return uvicorn.Server(config)
+    return _Server(config, streams)
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its streams when it stops, instead of waiting for their clients to go."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, as every server does."""
+        self._streams.end()
+        await super().shutdown(sockets)
 
 
 class Sandbox:

@@ -1,0 +1,97 @@
+"""The debugger: a page that shows live what becomes of every message, and the routes it asks."""
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from segment_tools.sandbox.again import curl, tool_call
+from segment_tools.sandbox.counts import counts_of
+from segment_tools.sandbox.http import looked_up
+from segment_tools.sandbox.judge import REASONS
+from segment_tools.sandbox.looking import look_of
+from segment_tools.sandbox.store import Store
+
+_FILES = Path(__file__).with_name("debugger_page")
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def page_routes() -> list[Route]:
+    """The route of the page itself, at the root."""
+    return [_file("/", "debugger.html")]
+
+
+def routes(store: Store) -> list[Route]:
+    """The routes below `/_sandbox`."""
+
+    async def summaries(request: Request) -> Response:
+        asked = look_of(request.query_params)
+        # Asked first: a message that comes in between is told twice, by the list and by the stream, and not missed.
+        last = await looked_up(store.last)
+        found = await looked_up(store.summaries, asked.filters, asked.discarded, asked.limit, asked.before, asked.after)
+        return _answer({"messages": found, "last": last})
+
+    async def message(request: Request) -> Response:
+        number = request.path_params["sequence"]
+        found = await looked_up(store.message, int(number)) if re.fullmatch("[0-9]{1,15}", number) else None
+        if found is None:
+            raise HTTPException(404, "no message has this sequence number")
+        sent = found["sent"]
+        return _answer({
+            **found,
+            "reason": REASONS.get(found["discarded"]),
+            "curl": curl(sent, found["path"], str(request.base_url).rstrip("/")),
+            "toolCall": tool_call(sent),
+        })  # fmt: skip
+
+    async def counts(_: Request) -> Response:
+        return _answer(counts_of(await looked_up(store.counts), datetime.now(UTC)))
+
+    async def sources(_: Request) -> Response:
+        return _answer({"sources": await looked_up(store.sources)})
+
+    scripts = sorted((_FILES / "debugger").glob("*.js"))
+    return [
+        _file("/debugger.css", "debugger.css"),
+        _file("/debugger.js", "debugger.js"),
+        *(_file(f"/debugger/{script.name}", f"debugger/{script.name}") for script in scripts),
+        Route("/summaries", summaries, methods=["GET"]),
+        Route("/messages/{sequence}", message, methods=["GET"]),
+        Route("/counts", counts, methods=["GET"]),
+        Route("/sources", sources, methods=["GET"]),
+    ]
+
+
+def _file(path: str, name: str) -> Route:
+    """The route of one of the page's files, which the browser asks for anew each time and gets when it changed."""
+    content = (_FILES / name).read_bytes()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {**_HEADERS, "ETag": tag}
+    media_type = _TYPES[Path(name).suffix]
+
+    async def serve(request: Request) -> Response:
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=media_type, headers=headers)
+
+    return Route(path, serve, methods=["GET"])
+
+
+def _answer(found: dict[str, Any]) -> Response:
+    """The answer as JSON with escapes: what somebody sent may hold half a character, which only an escape carries."""
+    return Response(json.dumps(found, separators=(",", ":")), media_type="application/json")
