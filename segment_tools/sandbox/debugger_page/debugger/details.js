@@ -21,6 +21,11 @@ export class Details {
       event.preventDefault();
       this.close();
     });
+    narrow.addEventListener("change", () => {
+      if (!this.panel.open) return;
+      this.panel.close();
+      this.#reveal();
+    });
     this.panel.addEventListener("cancel", (event) => { event.preventDefault(); this.close(); });
   }
 
@@ -50,6 +55,11 @@ export class Details {
     this.calls.closed();
   }
 
+  #reveal() {
+    if (narrow.matches) this.panel.showModal();
+    else this.panel.show();
+  }
+
   #show(sequence, content, takesFocus) {
     const title = element("h2", { id: "details-title", tabindex: "-1" }, `Message ${sequence}`);
     const close = element(
@@ -59,10 +69,7 @@ export class Details {
     this.panel.replaceChildren(element("header", {}, title, close), ...content);
     this.panel.scrollTop = 0;
     const from = document.activeElement;
-    if (!this.panel.open) {
-      if (narrow.matches) this.panel.showModal();
-      else this.panel.show();
-    }
+    if (!this.panel.open) this.#reveal();
     if (takesFocus || before || narrow.matches) title.focus();
     else if (from !== document.activeElement) from.focus({ preventScroll: true }); // show() takes the focus unasked
     this.calls.opened(sequence);
@@ -96,8 +103,13 @@ function discard(found) {
     "section",
     { class: `discard ${kindOf(found.discarded)}`, "aria-label": "Why it is discarded" },
     element("h3", {}, "Segment would answer 200 and drop this message"),
-    element("p", {}, element("code", {}, short(found.discarded)), " ", short(found.reason, 1000)),
+    element("p", {}, element("code", {}, short(found.discarded)), " ", ...withCode(found.reason ?? "")),
   );
+}
+
+/** Text in which what stands between backticks is code. */
+function withCode(text) {
+  return text.split("`").map((part, place) => (place % 2 ? element("code", {}, part) : part));
 }
 
 function again(found) {

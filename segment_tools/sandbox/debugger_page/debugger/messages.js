@@ -232,12 +232,14 @@ export class Messages {
 }
 
 function offerOption(select, name) {
-  if (![...select.options].some((option) => option.value === name)) select.append(element("option", { value: name }, short(name, 60)));
+  const isThere = [...select.options].some((option) => option.value === name);
+  if (!isThere) select.append(element("option", { value: name }, short(name, 60)));
 }
 
 function howToBegin() {
   const { origin, host } = location;
-  const curl = `curl ${origin}/v1/track -u any-key: -H 'Content-Type: application/json' \\\n`
+  const curl = `curl ${origin}/v1/track -u any-key: \\\n`
+    + `  -H 'Content-Type: application/json' \\\n`
     + `  -d '{"event": "Signed Up", "userId": "u1", "properties": {"plan": "pro"}}'`;
   const setting = `SEGMENT_DATA_PLANE_URL=${host}`;
   const line = (label, text) => element(

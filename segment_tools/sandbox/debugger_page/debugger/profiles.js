@@ -80,6 +80,7 @@ function mark(segmentId) {
 
 async function one(collection, segmentId) {
   const panel = byId("profile");
+  panel.dataset.shown = segmentId;
   let content;
   try {
     const path = ["profiles", collection, segmentId].map(encodeURIComponent).join("/");
@@ -87,6 +88,7 @@ async function one(collection, segmentId) {
   } catch (error) {
     content = [element("p", { class: "plain" }, error.status === 404 ? "No such profile." : "The sandbox did not answer.")];
   }
+  if (panel.dataset.shown !== segmentId) return; // another one was asked for in between
   panel.replaceChildren(...content);
   panel.querySelector("h2")?.focus();
 }
@@ -98,7 +100,7 @@ function sections(profile) {
     element("p", { class: "note" }, `${short(profile.collection, 20)} · ${short(profile.segmentId, 80)}`),
     table("Identifiers", ["Type", "Id"], externalIds.map((each) => [each.type, each.id])),
     block("Traits", "traits", pretty(traits)),
-    table("Events", ["Received", "Type", "Name", ""], events.map((each) => [
+    table("Events", ["Received", "Type", "Name", "In full"], events.map((each) => [
       moment(each.receivedAt ?? each.timestamp), each.type, each.name ?? each.event, messageLink(each),
     ])),
     merges.length ? table("Merges", ["At", "Merged", "Because of"], merges.map((each) => [
@@ -118,11 +120,11 @@ function table(title, heads, rows) {
   return element(
     "section",
     { class: "block" },
-    element("header", {}, element("h3", {}, title), element("span", { class: "note" }, several(rows.length, "entry").replace("entrys", "entries"))),
+    element("header", {}, element("h3", {}, title), element("span", { class: "note" }, several(rows.length, "row"))),
     rows.length
       ? element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title },
         element("table", {},
-          element("thead", {}, element("tr", {}, ...heads.map((head) => element(head ? "th" : "td", head ? { scope: "col" } : {}, head)))),
+          element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
           element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(cell))))))
       : null,
   );
