@@ -64,8 +64,8 @@ class _Stream:
     look: Look
     streams: Streams
     position: int
-    said: float = 0.0
-    counted: float = 0.0
+    said: float = field(default_factory=time.monotonic)
+    counted: float = -_COUNTS_SECONDS
     told: tuple[int, str, int] | None = None
 
     async def events(self, wake: asyncio.Event) -> AsyncGenerator[str]:
