@@ -341,6 +341,25 @@ def test_no_consent_at_all_is_no_reason(context: dict[str, Any], http: httpx.Cli
     assert row["discarded"] is None
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "trac", "", None])
+@pytest.mark.parametrize(
+    "name",
+    ["userId", "anonymousId", "messageId", "event", "name", "category", "groupId", "previousId",
+     "properties", "traits", "context", "integrations", "timestamp"],
+)  # fmt: skip
+def test_an_unknown_field_changes_no_verdict_on_a_batch_item(kind: str | None, name: str) -> None:
+    """The fields that the parser knows are judged by it, anything else by the rules one by one."""
+    consent = {"categoryPreferences": {"ads": "no"}}
+    values = (None, "", "x", "\U0001f680", 5, [], {}, {"consent": consent}, {"device": {"advertisingId": 1}})
+    usual = [{"type": kind, **GOOD.get(kind or "", {}), name: value} for value in values]
+    usual.extend({key: value for key, value in item.items() if key != name} for item in usual[:1])
+    judged = [
+        verdicts(Body({}, [json.dumps({**item, **extra}).encode() for item in usual]), None)
+        for extra in ({}, {"unheard of": 0})
+    ]
+    assert [each[:-1] for each in judged[0]] == [each[:-1] for each in judged[1]]
+
+
 def test_a_repeat_in_a_later_request_is_a_duplicate_whatever_its_content_and_source(
     sandbox: Sandbox, http: httpx.Client
 ) -> None:

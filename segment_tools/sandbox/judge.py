@@ -5,11 +5,12 @@ Delivery Overview. Reasons of our own, where Segment documents a loss but no cod
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from segment_tools.sandbox.json_text import Body, encoded, item_of
+import msgspec
+
+from segment_tools.sandbox.json_text import Body, encoded, is_plain, item_of
 from segment_tools.spec import limits
 
 Fields = Mapping[str, Any]
@@ -45,12 +46,9 @@ REASONS = {
 """Every reason, what it means and how to mend it."""
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One message as it came, with the request's share in it and without the write key; and why it would be dropped."""
 
-    text: bytes
-    """The message as JSON."""
     type: str | None
     user_id: str | None
     anonymous_id: str | None
@@ -58,6 +56,39 @@ class Verdict:
     """What a list calls it: its event, its name, or the group or id it is about."""
     message_id: str | None
     discarded: str | None
+    text: bytes
+    """The message as JSON."""
+
+
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Object = dict[str, Any]
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A batch item without anything unusual in it: what the parser alone finds good, at a third of the time."""
+
+    type: Literal["identify", "track", "page", "screen", "group", "alias"]
+    userId: _Text | None = None  # noqa: N815 - as on the wire, like the rest
+    anonymousId: _Text | None = None  # noqa: N815
+    messageId: str | None = None  # noqa: N815
+    event: _Text | None = None
+    name: _Text | None = None
+    category: _Text | None = None
+    groupId: _Text | None = None  # noqa: N815
+    previousId: _Text | None = None  # noqa: N815
+    timestamp: object = None
+    originalTimestamp: object = None  # noqa: N815
+    sentAt: object = None  # noqa: N815
+    properties: _Object | None = None
+    traits: _Object | None = None
+    context: _Object | None = None
+    integrations: _Object | None = None
+    channel: object = None
+    version: object = None
+    _metadata: object = None
+
+
+_decode_usual = msgspec.json.Decoder(_Usual).decode
 
 
 def verdicts(body: Body, kind: str | None) -> list[Verdict]:
@@ -79,7 +110,30 @@ def verdicts(body: Body, kind: str | None) -> list[Verdict]:
     if len(body.items) > limits.BATCH_MESSAGES:
         return [_verdict(_without_key(as_fields(item_of(text)[0])), "too_many_messages") for text in body.items]
     shared = {name: fields[name] for name in ("context", "integrations") if isinstance(fields.get(name), dict)}
-    return [_item(text, shared) for text in body.items]
+    if shared:
+        return [_item(text, shared) for text in body.items]
+    return [_usual(text) or _item(text, {}) for text in body.items]
+
+
+def _usual(text: bytes) -> Verdict | None:
+    """The verdict on an item that is as most are: accepted; None where the item has to be looked at closely."""
+    try:
+        item = _decode_usual(text)
+    except (ValueError, RecursionError):
+        return None
+    kind, user_id, anonymous_id, context = item.type, item.userId, item.anonymousId, item.context
+    if (
+        (user_id is None and anonymous_id is None)
+        or (kind == "track" and item.event is None)
+        or (kind == "group" and item.groupId is None)
+        or (kind == "alias" and (user_id is None or item.previousId is None))
+        or (context and _context(context))
+        or len(text) > limits.MESSAGE_BYTES
+        or not is_plain(text)
+    ):
+        return None
+    name = item.event or item.name or item.groupId or item.previousId
+    return Verdict(kind, user_id, anonymous_id, name, item.messageId, None, text)
 
 
 def _item(text: bytes, shared: Fields) -> Verdict:
@@ -103,13 +157,13 @@ def _judged(message: Fields) -> Verdict:
 def _verdict(sent: object, discarded: str | None, text: bytes | None = None) -> Verdict:
     fields = as_fields(sent)
     return Verdict(
-        text or encoded(sent),
         _column(fields.get("type")),
         _column(fields.get("userId")),
         _column(fields.get("anonymousId")),
         _name(fields),
         _column(fields.get("messageId")),
         discarded,
+        text or encoded(sent),
     )
 
 

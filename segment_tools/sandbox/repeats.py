@@ -3,10 +3,16 @@
 In memory, since an index on disk of ids that have no order doubles the cost of storing a message.
 """
 
+import uuid
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+
+from segment_tools.sandbox.judge import Verdict
 
 HOURS = 24
 """Source: https://segment.com/docs/guides/duplicate-data/: at least 24 hours of messageIds, whatever the source."""
+
+_WINDOW = timedelta(hours=HOURS)
 
 _MOST = 1_000_000
 """Ours: how many ids are remembered at least, whatever their age; about a hundred megabytes."""
@@ -20,10 +26,19 @@ class Repeats:
         self._young: dict[str, datetime] = {}
         self._old: dict[str, datetime] = {}
 
-    def is_repeat(self, message_id: str, now: datetime) -> bool:
-        """Whether a message of this id was remembered within the hours."""
+    def marked(self, found: Iterable[Verdict], now: datetime) -> list[Verdict]:
+        """The verdicts with repeats among them as such and the others remembered, an id given to those without one."""
+        return [verdict if verdict.discarded else self._marked(verdict, now) for verdict in found]
+
+    def _marked(self, verdict: Verdict, now: datetime) -> Verdict:
+        message_id = verdict.message_id
+        if not message_id:
+            return verdict._replace(message_id=f"sandbox-{uuid.uuid4()}")
         before = self._young.get(message_id) or self._old.get(message_id)
-        return before is not None and now - before <= timedelta(hours=HOURS)
+        if before is not None and now - before <= _WINDOW:
+            return verdict._replace(discarded="duplicate")
+        self.remember(message_id, now)
+        return verdict
 
     def remember(self, message_id: str, at: datetime) -> None:
         """A message of this id was accepted."""

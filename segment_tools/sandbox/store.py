@@ -8,7 +8,6 @@ import json
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
@@ -77,11 +76,10 @@ _ROWS, _MOST_ROWS = 500, 2_500
 """Requests share a transaction until they have so many rows; the most in one statement. SQLite takes 32,766 values."""
 
 _COLUMNS = (
-    "received_at", "path", "source", "type", "user_id", "anonymous_id", "name", "message_id", "discarded", "sent_at",
-    "sent",
+    "received_at", "path", "source", "sent_at",
+    "type", "user_id", "anonymous_id", "name", "message_id", "discarded", "sent",
 )  # fmt: skip
-
-_MESSAGE_ID, _DISCARDED = _COLUMNS.index("message_id"), _COLUMNS.index("discarded")
+"""What a request's messages share, then a `Verdict`."""
 
 _SUMMARY = "sequence, received_at, path, source, type, user_id, anonymous_id, name, message_id, discarded"
 
@@ -122,8 +120,8 @@ class Retention:
 
 @dataclass(slots=True)
 class _Waiting:
-    at: datetime
-    rows: list[list[Any]]
+    arrival: Arrival
+    found: Sequence[Verdict]
     done: Future[None]
 
 
@@ -183,21 +181,20 @@ class Store:
 
         The future raises sqlite3.OperationalError where the file is locked or full, and nothing is kept.
         """
-        received_at = iso(arrival.at)
-        waiting = _Waiting(arrival.at, [_row(arrival, received_at, verdict) for verdict in found], Future())
+        waiting = _Waiting(arrival, found, Future())
         self._queue.put(waiting)
         return waiting.done
 
     def _write_on(self) -> None:
         while first := self._queue.get():
-            group, rows, last = [first], len(first.rows), False
+            group, rows, last = [first], len(first.found), False
             with suppress(Empty):
                 while rows < _ROWS and not last:
                     waiting = self._queue.get_nowait()
                     last = waiting is None
                     if waiting:
                         group.append(waiting)
-                        rows += len(waiting.rows)
+                        rows += len(waiting.found)
             self._write_group(group)
             if last:
                 return
@@ -222,9 +219,7 @@ class Store:
 
     def _insert(self, group: Sequence[_Waiting]) -> None:
         self._catch_up()
-        for waiting in group:
-            self._mark_repeats(waiting.rows, waiting.at)
-        rows = [row for waiting in group for row in waiting.rows]
+        rows = [row for waiting in group for row in self._rows(waiting)]
         parts = [rows[start : start + _MOST_ROWS] for start in range(0, len(rows), _MOST_ROWS)]
         # One statement is a transaction of its own. Each has to win back Python's lock, which may take long.
         with nullcontext() if len(parts) == 1 else self._transaction():
@@ -268,15 +263,10 @@ class Store:
             self._repeats.remember(message_id, datetime.fromisoformat(received_at))
             self._known = sequence
 
-    def _mark_repeats(self, rows: Sequence[list[Any]], now: datetime) -> None:
-        for row in rows:
-            message_id = row[_MESSAGE_ID]
-            if row[_DISCARDED]:
-                continue
-            if self._repeats.is_repeat(message_id, now):
-                row[_DISCARDED] = "duplicate"
-            else:
-                self._repeats.remember(message_id, now)
+    def _rows(self, waiting: _Waiting) -> list[tuple[Any, ...]]:
+        arrival = waiting.arrival
+        shared = (iso(arrival.at), arrival.path, arrival.source, arrival.sent_at)
+        return [shared + verdict for verdict in self._repeats.marked(waiting.found, arrival.at)]
 
     def _trim(self) -> None:
         if self._retention.messages is not None:
@@ -421,25 +411,6 @@ def _migrate(database: sqlite3.Connection) -> None:
 def _insertion(rows: int) -> str:
     row = f"({', '.join('?' * len(_COLUMNS))})"
     return f"INSERT INTO messages ({', '.join(_COLUMNS)}) VALUES {', '.join([row] * rows)}"  # noqa: S608
-
-
-def _row(arrival: Arrival, received_at: str, verdict: Verdict) -> list[Any]:
-    message_id = verdict.message_id
-    if not message_id and not verdict.discarded:
-        message_id = f"sandbox-{uuid.uuid4()}"
-    return [
-        received_at,
-        arrival.path,
-        arrival.source,
-        verdict.type,
-        verdict.user_id,
-        verdict.anonymous_id,
-        verdict.name,
-        message_id,
-        verdict.discarded,
-        arrival.sent_at,
-        verdict.text,
-    ]
 
 
 def _where(

@@ -78,8 +78,7 @@ def _judged(store: Store, sources: Sources, request: Request, body: Body, kind: 
     write_key = _write_key(request, body.fields)
     found = verdicts(body, kind if kind != BATCH else None)
     if not sources.knows(write_key):
-        for verdict in found:
-            verdict.discarded = "unknown_source"
+        found = [verdict._replace(discarded="unknown_source") for verdict in found]
     sent_at = body.fields.get("sentAt")
     at = sent_at if isinstance(sent_at, str) else None
     arrival = Arrival(datetime.now(UTC), request.url.path, sources.name_of(write_key), at)
