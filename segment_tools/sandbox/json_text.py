@@ -78,17 +78,7 @@ def item_of(text: bytes) -> tuple[object, bytes]:
         ValueError: it is no JSON.
     """
     item = _value(text)
-    return item, encoded(item) if _has_letters_escaped(text) else text
-
-
-def is_plain(text: bytes) -> bool:
-    """Whether JSON has neither escapes of letters nor so many levels that they have to be counted."""
-    return not _has_letters_escaped(text) and not _may_be_deep(text)
-
-
-def _has_letters_escaped(text: bytes) -> bool:
-    """One byte is found ten times faster than two."""
-    return b"\\" in text and b"\\u" in text
+    return item, encoded(item) if b"\\u" in text else text
 
 
 def _value(text: bytes) -> object:
@@ -97,14 +87,9 @@ def _value(text: bytes) -> object:
     except (ValueError, RecursionError):
         # Rare: half characters, byte order marks, too many levels, and what is no JSON at all.
         found = _slowly(text)
-    if _may_be_deep(text) and _too_deep(found):
+    if text.count(b"{") + text.count(b"[") > _MOST_LEVELS and _too_deep(found):
         raise ValueError("too deep")
     return found
-
-
-def _may_be_deep(text: bytes) -> bool:
-    """Every level is opened and closed."""
-    return len(text) > 2 * _MOST_LEVELS and text.count(b"{") + text.count(b"[") > _MOST_LEVELS
 
 
 def _slowly(text: bytes) -> object:

@@ -12,8 +12,6 @@ from segment_tools.sandbox.judge import Verdict
 HOURS = 24
 """Source: https://segment.com/docs/guides/duplicate-data/: at least 24 hours of messageIds, whatever the source."""
 
-_WINDOW = timedelta(hours=HOURS)
-
 _MOST = 1_000_000
 """Ours: how many ids are remembered at least, whatever their age; about a hundred megabytes."""
 
@@ -28,17 +26,23 @@ class Repeats:
 
     def marked(self, found: Iterable[Verdict], now: datetime) -> list[Verdict]:
         """The verdicts with repeats among them as such and the others remembered, an id given to those without one."""
-        return [verdict if verdict.discarded else self._marked(verdict, now) for verdict in found]
+        marked: list[Verdict] = []
+        for verdict in found:
+            message_id, chosen = verdict.message_id, verdict
+            if not verdict.discarded:
+                if not message_id:
+                    chosen = verdict._replace(message_id=f"sandbox-{uuid.uuid4()}")
+                elif (message_id in self._young or message_id in self._old) and self._is_repeat(message_id, now):
+                    chosen = verdict._replace(discarded="duplicate")
+                else:
+                    self.remember(message_id, now)
+            marked.append(chosen)
+        return marked
 
-    def _marked(self, verdict: Verdict, now: datetime) -> Verdict:
-        message_id = verdict.message_id
-        if not message_id:
-            return verdict._replace(message_id=f"sandbox-{uuid.uuid4()}")
+    def _is_repeat(self, message_id: str, now: datetime) -> bool:
+        """Whether a message of this id was remembered within the hours."""
         before = self._young.get(message_id) or self._old.get(message_id)
-        if before is not None and now - before <= _WINDOW:
-            return verdict._replace(discarded="duplicate")
-        self.remember(message_id, now)
-        return verdict
+        return before is not None and now - before <= timedelta(hours=HOURS)
 
     def remember(self, message_id: str, at: datetime) -> None:
         """A message of this id was accepted."""
