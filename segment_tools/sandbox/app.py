@@ -34,6 +34,7 @@ def create_app(store: Store, options: Options, streams: Streams) -> Starlette:
     """A sandbox on the store. It answers to this machine's own names alone."""
     profiles = Profiles(store)
     reading = profile_api.routes(profiles, options.spaces)
+    taking = tracking.Tracking(store, options.sources)
     app = Starlette(
         routes=[
             *debugger.page_routes(),
@@ -51,11 +52,11 @@ def create_app(store: Store, options: Options, streams: Streams) -> Starlette:
             ),
             Mount(
                 "/v1",
-                routes=tracking.routes(store, options.sources),
+                routes=taking.routes(),
                 middleware=[Middleware(CORSMiddleware, **_ANY_PAGE)],
             ),
         ],
-        middleware=[_access(options)],
+        middleware=[Middleware(taking.shortcut), _access(options)],
         exception_handlers={HTTPException: refused},
     )
     app.router.redirect_slashes = False  # Segment does not know the other form either

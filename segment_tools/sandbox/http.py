@@ -1,17 +1,17 @@
 """What the sandbox's routes share: reading a bounded body, Segment's error shape, the key in Basic authentication."""
 
-import asyncio
 import base64
 import sqlite3
 import zlib
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive
 
 _T = TypeVar("_T")
 
@@ -38,29 +38,33 @@ async def refused(_: Request, error: Exception) -> Response:
     return JSONResponse(said, refusal.status_code, refusal.headers)
 
 
-async def read(request: Request, limit: int) -> bytes:
+async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
     """The body, inflated where it is gzipped; the limit is one of what was inflated. [?] Segment does not say which.
 
     Raises:
         HTTPException: it is larger, or was cut off.
     """
-    body = bytearray()
-    inflate = zlib.decompressobj(_GZIP) if request.headers.get("content-encoding", "").lower() == "gzip" else None
-    try:
-        async for part in request.stream():
+    inflate = zlib.decompressobj(_GZIP) if headers.get("content-encoding", "").lower() == "gzip" else None
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise HTTPException(400, "malformed JSON")
+        part, more = message.get("body", b""), message.get("more_body", False)
+        try:
             body += inflate.decompress(part, limit + 1 - len(body)) if inflate else part
-            if len(body) > limit:
-                raise HTTPException(400, "Exceed payload limit")
-    except (ClientDisconnect, zlib.error):
-        raise HTTPException(400, "malformed JSON") from None
+        except zlib.error:
+            raise HTTPException(400, "malformed JSON") from None
+        if len(body) > limit:
+            raise HTTPException(400, "Exceed payload limit")
     if inflate and (inflate.unused_data or not inflate.eof):
         raise HTTPException(400, "malformed JSON")
     return bytes(body)
 
 
-def authorization(request: Request) -> tuple[str, str]:
+def authorization(headers: Headers) -> tuple[str, str]:
     """The scheme in lower case and what follows it; empty texts without the header."""
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    scheme, _, value = headers.get("authorization", "").partition(" ")
     return scheme.lower(), value.strip()
 
 
@@ -84,13 +88,13 @@ async def looked_up(work: Callable[..., _T], *arguments: Any) -> _T:
         raise HTTPException(503, _LOCKED) from None
 
 
-async def kept(done: "Future[None]") -> None:
+async def kept(done: Awaitable[None]) -> None:
     """Wait until the store has written.
 
     Raises:
         HTTPException: its file is locked or full.
     """
     try:
-        await asyncio.wrap_future(done)
+        await done
     except sqlite3.OperationalError:
         raise HTTPException(503, _LOCKED) from None

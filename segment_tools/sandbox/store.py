@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 from segment_tools.sandbox.judge import Verdict, delivered, iso
@@ -118,11 +118,12 @@ class Retention:
     days: float | None = None
 
 
-@dataclass(slots=True)
-class _Waiting:
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One request's messages, to be kept."""
+
     arrival: Arrival
     found: Sequence[Verdict]
-    done: Future[None]
 
 
 class Store:
@@ -131,7 +132,7 @@ class Store:
     def __init__(self, path: str | Path, retention: Retention = Retention()) -> None:
         self._path = str(path) if str(path) == ":memory:" else str(Path(path).expanduser())
         self._retention = retention
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._listeners: list[Callable[[], None]] = []
         self._writing = threading.Lock()
         self._reading = self._writing
@@ -181,54 +182,79 @@ class Store:
 
         The future raises sqlite3.OperationalError where the file is locked or full, and nothing is kept.
         """
-        waiting = _Waiting(arrival, found, Future())
-        self._queue.put(waiting)
-        return waiting.done
+        done: Future[None] = Future()
+        self.write(
+            [Parcel(arrival, found)], lambda error: done.set_exception(error) if error else done.set_result(None)
+        )
+        return done
+
+    def write(self, group: Sequence[Parcel], told: Callable[[Exception | None], None], patient: bool = True) -> None:
+        """Keep the messages of some requests, all or none; `told` in another thread, once on disk or not to be.
+
+        Not patient, it puts them together right here, unless that takes waiting, and leaves the disk to the other
+        thread: that one would have to win back Python's lock from this one after every step.
+        """
+        begun = not patient and self._begun_at_once(group)
+        self._queue.put(lambda: self._finish(group, begun, told))
 
     def _write_on(self) -> None:
-        while first := self._queue.get():
-            group, rows, last = [first], len(first.found), False
-            with suppress(Empty):
-                while rows < _ROWS and not last:
-                    waiting = self._queue.get_nowait()
-                    last = waiting is None
-                    if waiting:
-                        group.append(waiting)
-                        rows += len(waiting.found)
-            self._write_group(group)
-            if last:
-                return
+        while work := self._queue.get():
+            work()
 
-    def _write_group(self, group: Sequence[_Waiting]) -> None:
+    def _begun_at_once(self, group: Sequence[Parcel]) -> bool:
+        """Whether the messages are in a transaction that only has to be committed, the lock held."""
+        if self._must_catch_up() or not self._writing.acquire(blocking=False):
+            return False
         try:
-            with self._writing:
+            self._writer.execute("PRAGMA busy_timeout = 0")
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            self._insert(group)
+        except Exception:  # noqa: BLE001 - the patient way finds it again, and says it
+            self._undo()
+            self._writing.release()
+            return False
+        return True
+
+    def _finish(self, group: Sequence[Parcel], begun: bool, told: Callable[[Exception | None], None]) -> None:
+        if not begun:
+            self._writing.acquire()
+        try:
+            if not begun:
+                self._catch_up()
+                self._writer.execute("BEGIN IMMEDIATE")
                 self._insert(group)
+            self._writer.execute("COMMIT")
+            self._uncounted += sum(len(parcel.found) for parcel in group)
+            if self._uncounted >= _UPKEEP_EVERY:
+                self._keep_up()
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            self._undo()
+            told(error)
+            return
+        finally:
+            self._writing.release()
+        told(None)
+        self._tell()
+
+    def _undo(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
             self._repeats.forget()
             self._known = None
-            for waiting in group:
-                waiting.done.set_exception(error)
-            return
-        for waiting in group:
-            waiting.done.set_result(None)
-        self._tell()
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
             listener()
 
-    def _insert(self, group: Sequence[_Waiting]) -> None:
-        self._catch_up()
-        rows = [row for waiting in group for row in self._rows(waiting)]
-        parts = [rows[start : start + _MOST_ROWS] for start in range(0, len(rows), _MOST_ROWS)]
-        # One statement is a transaction of its own. Each has to win back Python's lock, which may take long.
-        with nullcontext() if len(parts) == 1 else self._transaction():
-            for part in parts:
-                done = self._writer.execute(_insertion(len(part)), list(chain.from_iterable(part)))
-                self._known = done.lastrowid
-        self._uncounted += len(rows)
-        if self._uncounted >= _UPKEEP_EVERY:
-            self._keep_up()
+    def _insert(self, group: Sequence[Parcel]) -> None:
+        rows = [row for parcel in group for row in self._rows(parcel)]
+        for start in range(0, len(rows), _MOST_ROWS):
+            part = rows[start : start + _MOST_ROWS]
+            done = self._writer.execute(_insertion(len(part)), list(chain.from_iterable(part)))
+            self._known = done.lastrowid
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
@@ -244,9 +270,12 @@ class Store:
             self._trim()
         self._uncounted = 0
 
+    def _must_catch_up(self) -> bool:
+        return self._known is None or time.monotonic() >= self._caught_up + _CATCH_UP_SECONDS
+
     def _catch_up(self) -> None:
         """Remember the ids that stand in the file: of before this start, or of another process."""
-        if self._known is not None and time.monotonic() < self._caught_up + _CATCH_UP_SECONDS:
+        if not self._must_catch_up():
             return
         self._caught_up = time.monotonic()
         if self._known is None:
@@ -263,10 +292,10 @@ class Store:
             self._repeats.remember(message_id, datetime.fromisoformat(received_at))
             self._known = sequence
 
-    def _rows(self, waiting: _Waiting) -> list[tuple[Any, ...]]:
-        arrival = waiting.arrival
+    def _rows(self, parcel: Parcel) -> list[tuple[Any, ...]]:
+        arrival = parcel.arrival
         shared = (iso(arrival.at), arrival.path, arrival.source, arrival.sent_at)
-        return [shared + verdict for verdict in self._repeats.marked(waiting.found, arrival.at)]
+        return [shared + verdict for verdict in self._repeats.marked(parcel.found, arrival.at)]
 
     def _trim(self) -> None:
         if self._retention.messages is not None:
@@ -375,6 +404,9 @@ _COUNT_UP = """
     FROM messages WHERE sequence > (SELECT through FROM counted) GROUP BY 1, 2, 3
     ON CONFLICT (minute, type, discarded) DO UPDATE SET total = total + excluded.total
 """
+
+_BUSY_MS = 5000
+"""How long SQLite waits for another process's lock."""
 
 _CATCH_UP_SECONDS = 1.0
 """Between two looks at what another process may have written to the same file."""

@@ -4,17 +4,19 @@ Source: https://segment.com/docs/connections/sources/catalog/libraries/server/ht
 """
 
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from segment_tools.sandbox.http import authorization, basic_user, kept, read
+from segment_tools.sandbox.http import authorization, basic_user, kept, read, refused
+from segment_tools.sandbox.intake import Intake
 from segment_tools.sandbox.json_text import Body, batch_of, object_of
 from segment_tools.sandbox.judge import TYPES, verdicts
 from segment_tools.sandbox.pixel import GIF, message_of
@@ -36,72 +38,118 @@ old."""
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
+_HOSTS = ("127.0.0.1", "localhost")
 
-def routes(store: Store, sources: Sources) -> list[Route]:
-    """The routes below `/v1`."""
-    return [
-        *(Route(f"/{path}", _taking(store, sources, kind), methods=["POST"]) for path, kind in PATHS.items()),
-        Route("/m", _metrics, methods=["POST"]),
-        Route("/pixel/{kind}", _pixel(store, sources), methods=["GET"]),
-        Route("/projects/{write_key}/settings", _settings(sources), methods=["GET"]),
-    ]
+_TAKEN = (
+    {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-length", b"16"), (b"content-type", b"application/json")],
+    },
+    {"type": "http.response.body", "body": b'{"success":true}'},
+)
 
 
-def _taking(store: Store, sources: Sources, kind: str) -> _Handler:
-    """The route of one path."""
-    limit = BATCH_BODY_BYTES if kind == BATCH else limits.MESSAGE_BYTES
-    parsed = batch_of if kind == BATCH else _single
+class Tracking:
+    """What takes messages into one store: its routes, and a shortcut to them."""
 
-    async def take(request: Request) -> Response:
-        text = await read(request, limit)
+    def __init__(self, store: Store, sources: Sources) -> None:
+        self._intake = Intake(store)
+        self._sources = sources
+        self._taking = {path: _Taking(self._intake, sources, kind) for path, kind in PATHS.items()}
+
+    def routes(self) -> list[Route]:
+        """The routes below `/v1`."""
+        return [
+            *(Route(f"/{path}", taking, methods=["POST"]) for path, taking in self._taking.items()),
+            Route("/m", _metrics, methods=["POST"]),
+            Route("/pixel/{kind}", _pixel(self._intake, self._sources), methods=["GET"]),
+            Route("/projects/{write_key}/settings", _settings(self._sources), methods=["GET"]),
+        ]
+
+    def shortcut(self, app: ASGIApp) -> ASGIApp:
+        """The app, with what servers send taken before it: routes and middleware cost as much as reading 100 messages.
+
+        What a browser sends, or whoever calls this machine by another name, goes all the way.
+        """
+        direct = {f"/v1/{path}": taking for path, taking in self._taking.items()}
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            taking = direct.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+            if taking is None or not _is_from_a_server(Headers(scope=scope)):
+                await app(scope, receive, send)
+                return
+            try:
+                await taking(scope, receive, send)
+            except HTTPException as error:
+                await (await refused(Request(scope), error))(scope, receive, send)
+
+        return answer
+
+
+def _is_from_a_server(headers: Headers) -> bool:
+    return "origin" not in headers and headers.get("host", "").partition(":")[0] in _HOSTS
+
+
+class _Taking:
+    """The route of one path, as an application."""
+
+    def __init__(self, intake: Intake, sources: Sources, kind: str) -> None:
+        self._intake, self._sources, self._kind = intake, sources, kind
+        self._limit = BATCH_BODY_BYTES if kind == BATCH else limits.MESSAGE_BYTES
+        self._parsed = batch_of if kind == BATCH else _single
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        text = await read(headers, receive, self._limit)
         try:
-            done = _judged(store, sources, request, parsed(text), kind)
+            done = _judged(self._intake, self._sources, scope["path"], headers, self._parsed(text), self._kind)
         except ValueError:
             raise HTTPException(400, "malformed JSON") from None
         await kept(done)
-        return JSONResponse({"success": True})
-
-    return take
+        for message in _TAKEN:
+            await send(message)
 
 
 def _single(text: bytes) -> Body:
     return Body(object_of(text))
 
 
-def _judged(store: Store, sources: Sources, request: Request, body: Body, kind: str) -> Future[None]:
+def _judged(intake: Intake, sources: Sources, path: str, headers: Headers, body: Body, kind: str) -> Awaitable[None]:
     """Judge the messages of a request, to be kept with the verdicts.
 
     Raises:
         HTTPException: no write key.
         ValueError: an item is no JSON.
     """
-    write_key = _write_key(request, body.fields)
+    write_key = _write_key(headers, body.fields)
     found = verdicts(body, kind if kind != BATCH else None)
     if not sources.knows(write_key):
         found = [verdict._replace(discarded="unknown_source") for verdict in found]
     sent_at = body.fields.get("sentAt")
     at = sent_at if isinstance(sent_at, str) else None
-    arrival = Arrival(datetime.now(UTC), request.url.path, sources.name_of(write_key), at)
-    return store.add(arrival, found)
+    arrival = Arrival(datetime.now(UTC), path, sources.name_of(write_key), at)
+    return intake.keep(arrival, found)
 
 
-def _write_key(request: Request, body: dict[str, Any]) -> str:
+def _write_key(headers: Headers, body: dict[str, Any]) -> str:
     """The key from Basic authentication, else from the body. [?] Which of two goes first is not documented."""
-    scheme, value = authorization(request)
+    scheme, value = authorization(headers)
     key: object = basic_user(value) if scheme == "basic" else body.get("writeKey")
     if not isinstance(key, str) or not key:
         raise HTTPException(400, "no write key: send it by Basic authentication or as writeKey")
     return key
 
 
-def _pixel(store: Store, sources: Sources) -> _Handler:
+def _pixel(intake: Intake, sources: Sources) -> _Handler:
     """The pixel route, which answers with its image whatever it was asked."""
 
     async def pixel(request: Request) -> Response:
         with suppress(ValueError, RecursionError, HTTPException):
             kind = request.path_params["kind"]
             if kind in TYPES:
-                await kept(_judged(store, sources, request, Body(message_of(request.query_params)), kind))
+                body = Body(message_of(request.query_params))
+                await kept(_judged(intake, sources, request.url.path, request.headers, body, kind))
         return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
     return pixel
