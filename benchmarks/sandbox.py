@@ -73,10 +73,12 @@ def bare(listener: socket.socket, parses: bool) -> None:
 def sandbox(listener: socket.socket, db: str) -> None:
     """The sandbox as its command starts it, with a file on disk."""
     from segment_tools.sandbox.options import Options
-    from segment_tools.sandbox.run import server
+    from segment_tools.sandbox.run import server, settle
     from segment_tools.sandbox.store import Store
 
-    server(Store(db), Options()).run(sockets=[listener])
+    store = Store(db)
+    settle()
+    server(store, Options()).run(sockets=[listener])
 
 
 @contextmanager

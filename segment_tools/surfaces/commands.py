@@ -118,7 +118,7 @@ def _http(given: Namespace) -> int:
 
 
 def _sandbox(given: Namespace) -> int:
-    from segment_tools.sandbox.run import bind, server
+    from segment_tools.sandbox.run import bind, server, settle
     from segment_tools.sandbox.store import Store
 
     options = _options(given)
@@ -133,6 +133,7 @@ def _sandbox(given: Namespace) -> int:
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
         _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
+        settle()
         server(store, options).run(sockets=[listener])
     return DONE
 
