@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -32,7 +32,7 @@ class Body:
     """A request's object; for a batch without its items, which stand beside it as JSON, to be read one by one."""
 
     fields: dict[str, Any]
-    items: list[bytes] | None = None
+    items: Sequence[bytes | bytearray] | None = None
 
 
 def object_of(text: bytes | str) -> dict[str, Any]:
@@ -58,8 +58,9 @@ def batch_of(text: bytes) -> Body:
     except (ValueError, RecursionError):
         return _batch_slowly(object_of(text))
     fields = {name: getattr(read, name) for name in ("writeKey", "sentAt", "context", "integrations")}
+    # Python's sqlite3 binds bytearrays at once, and looks for an adapter of bytes first.
     return Body(
-        {name: value for name, value in fields.items() if value is not None}, [bytes(raw) for raw in read.batch]
+        {name: value for name, value in fields.items() if value is not None}, [bytearray(raw) for raw in read.batch]
     )
 
 
@@ -71,7 +72,7 @@ def _batch_slowly(fields: dict[str, Any]) -> Body:
     return Body({**fields, "batch": None}, [encoded(item) for item in listed])
 
 
-def item_of(text: bytes) -> tuple[object, bytes]:
+def item_of(text: bytes | bytearray) -> tuple[object, bytes | bytearray]:
     """The item and its text as it came, but with letters in place of their escapes, to be found by them.
 
     Raises:
@@ -81,7 +82,7 @@ def item_of(text: bytes) -> tuple[object, bytes]:
     return item, encoded(item) if b"\\u" in text else text
 
 
-def _value(text: bytes) -> object:
+def _value(text: bytes | bytearray) -> object:
     try:
         found: object = _decode(text)
     except (ValueError, RecursionError):
@@ -92,7 +93,7 @@ def _value(text: bytes) -> object:
     return found
 
 
-def _slowly(text: bytes) -> object:
+def _slowly(text: bytes | bytearray) -> object:
     try:
         return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:

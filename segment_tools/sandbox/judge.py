@@ -56,7 +56,7 @@ class Verdict(NamedTuple):
     """What a list calls it: its event, its name, or the group or id it is about."""
     message_id: str | None
     discarded: str | None
-    text: bytes
+    text: bytes | bytearray
     """The message as JSON."""
 
 
@@ -129,7 +129,7 @@ def verdicts(body: Body, kind: str | None) -> list[Verdict]:
     return [_usual(text) or _item(text, {}) for text in body.items]
 
 
-def _usual(text: bytes) -> Verdict | None:
+def _usual(text: bytes | bytearray) -> Verdict | None:
     """The verdict on an item that is as most are: accepted; None where the item has to be looked at closely."""
     try:
         item = _decode_usual(text)
@@ -151,7 +151,7 @@ def _usual(text: bytes) -> Verdict | None:
     return tuple.__new__(Verdict, (kind, user_id, anonymous_id, name, item.messageId, None, text))  # pyright: ignore[reportUnknownMemberType]
 
 
-def _item(text: bytes, shared: Fields) -> Verdict:
+def _item(text: bytes | bytearray, shared: Fields) -> Verdict:
     """White space and escapes that an item came with are not held against its size."""
     item, text = item_of(text)
     if not isinstance(item, dict):
@@ -169,7 +169,7 @@ def _judged(message: Fields) -> Verdict:
     return _verdict(message, discard_reason(message))
 
 
-def _verdict(sent: object, discarded: str | None, text: bytes | None = None) -> Verdict:
+def _verdict(sent: object, discarded: str | None, text: bytes | bytearray | None = None) -> Verdict:
     fields = as_fields(sent)
     return Verdict(
         _column(fields.get("type")),

@@ -1,7 +1,7 @@
 """What arrived at the sandbox, kept in SQLite: an answered message is on disk.
 
-One thread writes. What waits for it at the same time shares a transaction, so that many requests cost one
-synchronisation with the disk. Reading goes on beside it, on a connection of its own.
+One thread commits, and one synchronisation with the disk serves a whole group of requests. Reading goes on beside it,
+on a connection of its own.
 """
 
 import json
@@ -72,8 +72,8 @@ _MIGRATIONS = (
 _LOCK_TRIES, _LOCK_SECONDS = 100, 0.05
 """As long as SQLite itself waits for a lock: five seconds."""
 
-_ROWS, _MOST_ROWS = 500, 2_500
-"""Requests share a transaction until they have so many rows; the most in one statement. SQLite takes 32,766 values."""
+_MOST_ROWS = 2_500
+"""In one statement: SQLite takes 32,766 values."""
 
 _COLUMNS = (
     "received_at", "path", "source", "sent_at",
@@ -156,6 +156,7 @@ class Store:
         database = self._connected()
         _use_wal(database)
         database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         _migrate(database)
         return database
 
@@ -404,6 +405,9 @@ _COUNT_UP = """
     FROM messages WHERE sequence > (SELECT through FROM counted) GROUP BY 1, 2, 3
     ON CONFLICT (minute, type, discarded) DO UPDATE SET total = total + excluded.total
 """
+
+_WAL_PAGES = 4000
+"""Of 4 KB, until the log is copied into the file; writing stands still meanwhile, at SQLite's own 1,000 often."""
 
 _BUSY_MS = 5000
 """How long SQLite waits for another process's lock."""
