@@ -8,8 +8,10 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import httpx
@@ -21,7 +23,7 @@ from segment_tools.sandbox.judge import REASONS, verdicts
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.sandbox.sources import Sources
-from segment_tools.sandbox.store import Arrival, Store
+from segment_tools.sandbox.store import Arrival, Parcel, Store
 
 KINDS = ("identify", "track", "page", "screen", "group", "alias")
 GOOD: dict[str, dict[str, Any]] = {
@@ -372,6 +374,43 @@ def test_a_repeat_in_a_later_request_is_a_duplicate_whatever_its_content_and_sou
     with connection(sandbox, "another-key") as other:
         found = take(other, "/v1/identify", {"userId": "u3", "messageId": "m1"})
     assert [row["discarded"] for row in found] == [None, None, "duplicate", "duplicate"]
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_what_could_not_be_kept_is_no_repeat_when_it_comes_again(patient: bool, tmp_path: Path) -> None:
+    """SQLite ends the transaction by itself here, as it does where the disk is full."""
+
+    def keep(*ids: str) -> Exception | None:
+        found = [verdicts(Body({**TRACK, "messageId": each}), "track") for each in ids]
+        arrival = Arrival(datetime.now(UTC), "/v1/track", "source-1")
+        told: Queue[Exception | None] = Queue()
+        store.write([Parcel(arrival, each) for each in found], told.put, patient)
+        return told.get(timeout=60)
+
+    with closing(Store(tmp_path / "sandbox.db")) as store, closing(sqlite3.connect(tmp_path / "sandbox.db")) as other:
+        assert keep("m0") is None
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON messages WHEN NEW.message_id = 'm2'"
+            " BEGIN SELECT RAISE(ROLLBACK, 'full'); END"
+        )
+        assert isinstance(keep("m1", "m2"), sqlite3.Error)
+        other.execute("DROP TRIGGER full")
+        assert keep("m1", "m2", "m0") is None
+        found = [(each["message"] or {}).get("messageId") for each in store.messages()]
+    assert found == [None, "m2", "m1", "m0"]
+
+
+def test_a_locked_file_answers_503_keeps_nothing_and_takes_again_once_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segment_tools.sandbox.store._BUSY_MS", 50)
+    with Sandbox(tmp_path / "sandbox.db") as sandbox, connection(sandbox) as http:
+        take(http, "/v1/track", TRACK)
+        with closing(sqlite3.connect(tmp_path / "sandbox.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            refused = [http.post("/v1/batch", json={"batch": [TRACK, TRACK]}).status_code for _ in range(2)]
+        assert refused == [503, 503]
+        assert len(take(http, "/v1/track", TRACK)) == 2
 
 
 def test_a_repeat_inside_one_batch_is_a_duplicate(http: httpx.Client) -> None:

@@ -161,7 +161,7 @@ class Store:
         return database
 
     def _connected(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        return sqlite3.connect(self._path, _BUSY_MS / 1000, check_same_thread=False, isolation_level=None)
 
     def close(self) -> None:
         """Write what waits, and close the file."""
@@ -204,19 +204,28 @@ class Store:
 
     def _begun_at_once(self, group: Sequence[Parcel]) -> bool:
         """Whether the messages are in a transaction that only has to be committed, the lock held."""
-        if self._must_catch_up() or not self._writing.acquire(blocking=False):
+        if not self._writing.acquire(blocking=False):
             return False
+        begun = False
         try:
-            self._writer.execute("PRAGMA busy_timeout = 0")
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-            finally:
-                self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-            self._insert(group)
+            if not self._must_catch_up() and self._begun_without_waiting():
+                self._insert(group)
+                begun = True
         except Exception:  # noqa: BLE001 - the patient way finds it again, and says it
             self._undo()
-            self._writing.release()
+        finally:
+            if not begun:
+                self._writing.release()
+        return begun
+
+    def _begun_without_waiting(self) -> bool:
+        self._writer.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
             return False
+        finally:
+            self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         return True
 
     def _finish(self, group: Sequence[Parcel], begun: bool, told: Callable[[Exception | None], None]) -> None:
@@ -241,10 +250,11 @@ class Store:
         self._tell()
 
     def _undo(self) -> None:
+        """Where the disk is full, SQLite has ended the transaction by itself."""
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
-            self._repeats.forget()
-            self._known = None
+        self._repeats.forget()
+        self._known = None
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
