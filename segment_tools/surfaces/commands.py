@@ -128,12 +128,13 @@ def _sandbox(given: Namespace) -> int:
     except OSError as error:
         raise _taken(given.host, given.port, error) from None
     with listener, closing(_opened(lambda: Store(path, options.retention), path)) as store:
+        settle()
+        listener.listen(2048)  # before it is said to be there
         host = f"[{given.host}]" if ":" in given.host else given.host
         url = f"http://{host}:{listener.getsockname()[1]}"
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
         _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
-        settle()
         server(store, options).run(sockets=[listener])
     return DONE
 
