@@ -104,7 +104,7 @@ class _Api:
         return self._profiles.look(lambda identities: self._leaf(identities, asked))
 
     def _authenticated(self, request: Request, space_id: str) -> None:
-        scheme, value = authorization(request)
+        scheme, value = authorization(request.headers)
         token = basic_user(value) if scheme == "basic" else None
         if not token or not self._spaces.allows(space_id, token):
             raise _Refused(401, "The access token is missing or is not this space's: send it as Basic's user name.")
