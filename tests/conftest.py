@@ -1,12 +1,14 @@
 """Fixtures; what they are made of is in `support`."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import node as node_tools
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from support import Caller, Time, facts, mcp, settings
 
 from segment_tools.sandbox.run import Sandbox
@@ -66,3 +68,21 @@ def node() -> list[str]:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser, started once; Debian's, since only a system's package manager can install all that it needs."""
+    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    if program is None:
+        reason = f"there is no browser on the path: {', '.join(PROGRAMS)}"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield launched
+        launched.close()

@@ -98,15 +98,17 @@ function sections(profile) {
   return [
     element("h2", { tabindex: "-1" }, short(nameOf(profile), 80)),
     element("p", { class: "note" }, `${short(profile.collection, 20)} · ${short(profile.segmentId, 80)}`),
-    table("Identifiers", ["Type", "Id"], externalIds.map((each) => [each.type, each.id])),
+    table("Identifiers", ["Type", "Id", "Since"], externalIds.map((each) => [each.type, each.id, messageLink(each)])),
     block("Traits", "traits", pretty(traits)),
     table("Events", ["Received", "Type", "Name", "In full"], events.map((each) => [
       moment(each.receivedAt ?? each.timestamp), each.type, each.name ?? each.event, messageLink(each),
     ])),
-    merges.length ? table("Merges", ["At", "Merged", "Because of"], merges.map((each) => [
-      moment(each.at), each.merged, each.because ? `${each.because.type}: ${each.because.id}` : "",
+    merges.length ? table("Merges", ["At", "Merged", "Because of", "In"], merges.map((each) => [
+      moment(each.at), each.merged, each.because.map((id) => `${id.type}: ${id.id}`).join(", "), messageLink(each),
     ])) : null,
-    links.length ? block("Links", "links", pretty(links)) : null,
+    links.length ? table("Links", ["Collection", "Profile"], links.map((each) => [
+      each.collection, element("a", { href: hashOf(each) }, short(nameOf(each), 80)),
+    ])) : null,
     metadata ? block("Metadata", "metadata", pretty(metadata)) : null,
   ].filter(Boolean);
 }
