@@ -556,14 +556,16 @@ PROFILES = {
 }
 
 
-def test_a_profile_is_shown_with_all_that_is_known(opened: Opener) -> None:
-    page = opened("/#/profiles", PROFILES)
+@pytest.mark.parametrize("width", [1280, 375])
+def test_a_profile_is_shown_with_all_that_is_known(width: int, opened: Opener) -> None:
+    page = opened("/#/profiles", PROFILES, viewport={"width": width, "height": 700})
     expect(page.get_by_role("link", name="<b>anna@example.com</b>")).to_be_visible()
     page.get_by_role("link", name="<b>anna@example.com</b>").click()
     profile = page.get_by_role("region", name="Profile", exact=True)
     for text in ("user_id", "u1", "Signed Up", "use_2def", "email: anna@example.com", "accounts", "createdAt"):
         expect(profile).to_contain_text(text)
     assert json.loads(profile.get_by_role("group", name="Traits").inner_text()) == PROFILE["traits"]
+    assert_no_sideways(page)
     expect(page.locator("[data-id=use_1abc]")).to_have_attribute("aria-current", "true")
     assert page.title() == "Profiles · Segment sandbox"
     expect(profile.get_by_role("link", name="Message 1")).to_have_attribute("href", "#/messages/1")

@@ -20,6 +20,7 @@ from segment_tools.sandbox.stream import Streams
 
 HOST = "127.0.0.1"
 PORT = 8765
+_BACKLOG = 2048
 _START_SECONDS = 15.0
 
 
@@ -37,6 +38,7 @@ def bind(port: int, host: str = HOST) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        listener.listen(_BACKLOG)  # whoever reads the address may connect at once
     except OSError:
         listener.close()
         raise
@@ -101,7 +103,6 @@ class Sandbox:
         self._listener = listener or bind(0)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
         self._server = server(self.store, chosen)
-        self._listener.listen(2048)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._listener],), name="segment-sandbox", daemon=True
         )

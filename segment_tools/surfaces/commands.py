@@ -129,7 +129,6 @@ def _sandbox(given: Namespace) -> int:
         raise _taken(given.host, given.port, error) from None
     with listener, closing(_opened(lambda: Store(path, options.retention), path)) as store:
         settle()
-        listener.listen(2048)  # before it is said to be there
         host = f"[{given.host}]" if ":" in given.host else given.host
         url = f"http://{host}:{listener.getsockname()[1]}"
         _say(f"sandbox at {url}, messages kept in {path}")

@@ -96,7 +96,7 @@ export class Messages {
 
   #pause(paused) {
     this.#paused = paused;
-    byId("pause").setAttribute("aria-pressed", String(paused));
+    byId("pause").classList.toggle("on", paused);
     byId("pause").textContent = paused ? "Resume" : "Pause";
     if (!paused) this.start();
   }
