@@ -17,9 +17,11 @@ import httpx
 import pytest
 from support import KEY, WAIT, Caller, comparable
 
-from segment_tools.sandbox.judge import REASONS, TYPES
+from segment_tools.sandbox.counts import counts
+from segment_tools.sandbox.json_text import Body
+from segment_tools.sandbox.judge import REASONS, TYPES, verdicts
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.sandbox.store import FILTERS
+from segment_tools.sandbox.store import FILTERS, Arrival
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -453,3 +455,14 @@ def test_the_head_of_the_stream_ends(http: httpx.Client) -> None:
 def test_no_filter_of_the_store_is_unknown_to_the_list(http: httpx.Client) -> None:
     send(http, TRACK)
     assert all(isinstance(summaries(http, **{name: "x"}), list) for name in FILTERS)
+
+
+def test_counts_of_many_minutes_are_added_up_by_the_store(sandbox: Sandbox) -> None:
+    now = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    for days in (0, 1, 2, 2):
+        found = verdicts(Body({"event": "A", "userId": "u1"}), "track")
+        sandbox.store.add(Arrival(now - timedelta(days=days), "/v1/track", "web"), found).result(WAIT)
+    assert sandbox.store.counts("2026-11-23T11:00") == [("", "track", "", 3), ("2026-11-23T12:00", "track", "", 1)]
+    assert [minute for minute, *_ in sandbox.store.counts()] == [f"2026-11-{day}T12:00" for day in (21, 22, 23)]
+    shown = counts(sandbox.store, now)
+    assert (shown["total"], shown["minutes"][-1]) == (4, {"minute": "2026-11-23T12:00", "accepted": 1, "discarded": 0})

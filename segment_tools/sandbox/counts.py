@@ -5,11 +5,18 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from segment_tools.sandbox.store import Store
+
 _MINUTES = 60
 
 
+def counts(store: Store, now: datetime) -> dict[str, Any]:
+    """The store's counts as they are shown."""
+    return counts_of(store.counts(minute_of(now - timedelta(minutes=_MINUTES))), now)
+
+
 def counts_of(rows: Iterable[tuple[str, str, str, int]], now: datetime) -> dict[str, Any]:
-    """The store's counts, added up; a type that is none of Segment's six is `other`."""
+    """The counts, added up; a type that is none of Segment's six is `other`."""
     last_hour = {minute_of(now - timedelta(minutes=ago)): [0, 0] for ago in range(_MINUTES - 1, -1, -1)}
     by_type: Counter[str] = Counter()
     by_verdict: Counter[str] = Counter(accepted=0)

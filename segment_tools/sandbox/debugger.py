@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from segment_tools.sandbox.again import curl, tool_call
-from segment_tools.sandbox.counts import counts_of
+from segment_tools.sandbox.counts import counts
 from segment_tools.sandbox.http import looked_up
 from segment_tools.sandbox.judge import REASONS
 from segment_tools.sandbox.looking import look_of
@@ -59,8 +59,8 @@ def routes(store: Store) -> list[Route]:
             "toolCall": tool_call(sent),
         })  # fmt: skip
 
-    async def counts(_: Request) -> Response:
-        return _answer(counts_of(await looked_up(store.counts), datetime.now(UTC)))
+    async def count(_: Request) -> Response:
+        return _answer(await looked_up(counts, store, datetime.now(UTC)))
 
     async def sources(_: Request) -> Response:
         return _answer({"sources": await looked_up(store.sources)})
@@ -72,7 +72,7 @@ def routes(store: Store) -> list[Route]:
         *(_file(f"/debugger/{script.name}", f"debugger/{script.name}") for script in scripts),
         Route("/summaries", summaries, methods=["GET"]),
         Route("/messages/{sequence}", message, methods=["GET"]),
-        Route("/counts", counts, methods=["GET"]),
+        Route("/counts", count, methods=["GET"]),
         Route("/sources", sources, methods=["GET"]),
     ]
 

@@ -367,12 +367,19 @@ class Store:
             (sequence, limit),
         )
 
-    def counts(self) -> list[tuple[str, str, str, int]]:
-        """How many arrived, by minute (ISO-8601, UTC), type and reason; empty texts where there is none."""
+    def counts(self, since: str = "") -> list[tuple[str, str, str, int]]:
+        """How many arrived, by minute (ISO-8601, UTC), type and reason; empty texts where there is none.
+
+        Minutes before `since` are added up under an empty text: there may be many.
+        """
         with self._writing:
             if self._uncounted:
                 self._keep_up()
-        return self._read("SELECT minute, type, discarded, total FROM counts ORDER BY minute", ())
+        return self._read(
+            "SELECT '', type, discarded, sum(total) FROM counts WHERE minute < ? GROUP BY 2, 3"
+            " UNION ALL SELECT minute, type, discarded, total FROM counts WHERE minute >= ?",
+            (since, since),
+        )
 
     def sources(self) -> list[str]:
         """The sources that sent something; kept with the counts' cheapness in mind: those of the newest messages."""

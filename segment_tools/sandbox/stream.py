@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from segment_tools.sandbox.counts import counts_of, minute_of
+from segment_tools.sandbox.counts import counts, minute_of
 from segment_tools.sandbox.http import looked_up
 from segment_tools.sandbox.looking import MOST, Look, look_of
 from segment_tools.sandbox.store import Store
@@ -105,7 +105,7 @@ class _Stream:
         if time.monotonic() < self.counted + _COUNTS_SECONDS:
             return None
         self.counted = time.monotonic()
-        found = counts_of(await looked_up(self.store.counts), datetime.now(UTC))
+        found = await looked_up(counts, self.store, datetime.now(UTC))
         told = (found["total"], minute_of(datetime.now(UTC)), self.position)
         if told == self.told:
             return None
