@@ -9,7 +9,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
+from segment_tools.sandbox import faults as faults_module
 from segment_tools.sandbox import looking, tracking
+from segment_tools.sandbox.faults import Faults
+from segment_tools.sandbox.faulty import Faulty
 from segment_tools.sandbox.http import refused
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.store import Store
@@ -18,15 +21,16 @@ _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "P
 """What Segment's own address answers to browsers: the browser library sends from customers' pages."""
 
 
-def create_app(store: Store, options: Options) -> Starlette:
+def create_app(store: Store, options: Options, faults: Faults) -> Starlette:
     """A sandbox on the store. It answers to this machine's own names alone."""
+    faulty = Middleware(Faulty, faults)
     app = Starlette(
         routes=[
-            Mount("/_sandbox", routes=looking.routes(store)),
+            Mount("/_sandbox", routes=[*looking.routes(store), *faults_module.routes(faults)]),
             Mount(
                 "/v1",
                 routes=tracking.routes(store, options.sources),
-                middleware=[Middleware(CORSMiddleware, **_ANY_PAGE)],
+                middleware=[Middleware(CORSMiddleware, **_ANY_PAGE), faulty],
             ),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from segment_tools.sandbox.faults import Fault
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Retention
 
@@ -12,3 +13,5 @@ class Options:
 
     sources: Sources = field(default_factory=Sources)
     retention: Retention = field(default_factory=Retention)
+    faults: tuple[Fault, ...] = ()
+    """What befalls the first requests."""

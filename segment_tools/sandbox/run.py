@@ -5,11 +5,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 
 from segment_tools.sandbox.app import create_app
+from segment_tools.sandbox.connection import Connection
+from segment_tools.sandbox.faults import Faults, fault_of
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.store import Store
 
@@ -42,11 +44,17 @@ def bind_near(port: int) -> socket.socket:
     return bind(0)
 
 
-def server(store: Store, options: Options) -> uvicorn.Server:
-    """The sandbox on the store, not yet running."""
-    app = create_app(store, options)
+def server(store: Store, options: Options, faults: Faults | None = None) -> uvicorn.Server:
+    """The sandbox on the store, not yet running; `faults` are those of the options unless given."""
+    app = create_app(store, options, faults or Faults(options.faults))
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2
+        app,
+        http=Connection,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=2,
     )
     return uvicorn.Server(config)
 
@@ -65,12 +73,25 @@ class Sandbox:
         self.store = Store(db, chosen.retention)
         self._listener = listener or bind(0)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
-        self._server = server(self.store, chosen)
+        self._faults = Faults(chosen.faults)
+        self._server = server(self.store, chosen, self._faults)
         self._listener.listen(2048)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._listener],), name="segment-sandbox", daemon=True
         )
         self._thread.start()
+
+    def fault(self, **fields: Any) -> dict[str, Any]:
+        """Let a fault happen, such as `fault(status=503, times=2)`; what `/_sandbox/faults` lists of it.
+
+        Raises:
+            ValueError: a field is unknown or wrong.
+        """
+        return self._faults.add(fault_of(fields))
+
+    def clear_faults(self) -> None:
+        """Forget the faults: requests get right answers again."""
+        self._faults.clear()
 
     def close(self) -> None:
         """Stop answering and close the file."""

@@ -80,6 +80,8 @@ def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument("--db", metavar="PATH", help=where)
     keys = "a source and its write key; repeatable; all others are then unknown (default: every key is known)"
     sandbox.add_argument("--write-key", action="append", default=[], type=_named_key, metavar="NAME=KEY", help=keys)
+    faults = 'what the next requests meet with, as JSON: {"status": 503, "times": 2}; repeatable'
+    sandbox.add_argument("--fault", action="append", default=[], metavar="JSON", help=faults)
 
 
 def _call_options(call: argparse.ArgumentParser) -> None:

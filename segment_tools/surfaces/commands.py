@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Error as DatabaseError
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from platformdirs import user_data_path
@@ -20,6 +20,9 @@ from segment_tools.errors import NotConfigured
 from segment_tools.functions import definitions, dispatch
 from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.tools import definition, offered
+
+if TYPE_CHECKING:
+    from segment_tools.sandbox.options import Options
 
 _T = TypeVar("_T")
 
@@ -115,12 +118,11 @@ def _http(given: Namespace) -> int:
 
 
 def _sandbox(given: Namespace) -> int:
-    from segment_tools.sandbox.options import Options
     from segment_tools.sandbox.run import HOST, bind, server
-    from segment_tools.sandbox.sources import Sources
     from segment_tools.sandbox.store import Store
 
     path = given.db or _default_db()
+    options = _sandbox_options(given)
     try:
         listener = bind(given.port)
     except OSError as error:
@@ -130,8 +132,20 @@ def _sandbox(given: Namespace) -> int:
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
         _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
-        server(store, Options(Sources(dict(given.write_key)))).run(sockets=[listener])
+        server(store, options).run(sockets=[listener])
     return DONE
+
+
+def _sandbox_options(given: Namespace) -> "Options":
+    from segment_tools.sandbox.faults import fault_in
+    from segment_tools.sandbox.options import Options
+    from segment_tools.sandbox.sources import Sources
+
+    try:
+        faults = tuple(map(fault_in, given.fault))
+    except ValueError as error:
+        raise NotConfigured("--fault", f"--fault: {error}.") from None
+    return Options(sources=Sources(dict(given.write_key)), faults=faults)
 
 
 def _taken(host: str, port: int, error: OSError) -> NotConfigured:
