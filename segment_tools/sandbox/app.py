@@ -10,7 +10,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from segment_tools.sandbox import faults as faults_module
-from segment_tools.sandbox import looking, tracking
+from segment_tools.sandbox import looking, oauth, tracking
 from segment_tools.sandbox.faults import Faults
 from segment_tools.sandbox.faulty import Faulty
 from segment_tools.sandbox.http import refused
@@ -23,13 +23,15 @@ _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "P
 
 def create_app(store: Store, options: Options, faults: Faults) -> Starlette:
     """A sandbox on the store. It answers to this machine's own names alone."""
+    tokens = oauth.Tokens(options.oauth)
     faulty = Middleware(Faulty, faults)
     app = Starlette(
         routes=[
             Mount("/_sandbox", routes=[*looking.routes(store), *faults_module.routes(faults)]),
+            oauth.route(tokens, [faulty]),
             Mount(
                 "/v1",
-                routes=tracking.routes(store, options.sources),
+                routes=tracking.routes(store, options.sources, tokens),
                 middleware=[Middleware(CORSMiddleware, **_ANY_PAGE), faulty],
             ),
         ],

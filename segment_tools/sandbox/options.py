@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from segment_tools.sandbox.faults import Fault
+from segment_tools.sandbox.oauth import OAuth
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Retention
 
@@ -15,3 +16,4 @@ class Options:
     retention: Retention = field(default_factory=Retention)
     faults: tuple[Fault, ...] = ()
     """What befalls the first requests."""
+    oauth: OAuth = field(default_factory=OAuth)

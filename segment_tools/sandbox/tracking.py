@@ -17,6 +17,7 @@ from starlette.routing import Route
 from segment_tools.sandbox.http import authorization, basic_user, kept, read
 from segment_tools.sandbox.json_text import Body, batch_of, object_of
 from segment_tools.sandbox.judge import TYPES, verdicts
+from segment_tools.sandbox.oauth import Tokens
 from segment_tools.sandbox.pixel import GIF, message_of
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Arrival, Store
@@ -37,17 +38,17 @@ old."""
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(store: Store, sources: Sources) -> list[Route]:
+def routes(store: Store, sources: Sources, tokens: Tokens) -> list[Route]:
     """The routes below `/v1`."""
     return [
-        *(Route(f"/{path}", _taking(store, sources, kind), methods=["POST"]) for path, kind in PATHS.items()),
+        *(Route(f"/{path}", _taking(store, sources, tokens, kind), methods=["POST"]) for path, kind in PATHS.items()),
         Route("/m", _metrics, methods=["POST"]),
-        Route("/pixel/{kind}", _pixel(store, sources), methods=["GET"]),
+        Route("/pixel/{kind}", _pixel(store, sources, tokens), methods=["GET"]),
         Route("/projects/{write_key}/settings", _settings(sources), methods=["GET"]),
     ]
 
 
-def _taking(store: Store, sources: Sources, kind: str) -> _Handler:
+def _taking(store: Store, sources: Sources, tokens: Tokens, kind: str) -> _Handler:
     """The route of one path."""
     limit = BATCH_BODY_BYTES if kind == BATCH else limits.MESSAGE_BYTES
     parsed = batch_of if kind == BATCH else _single
@@ -55,7 +56,7 @@ def _taking(store: Store, sources: Sources, kind: str) -> _Handler:
     async def take(request: Request) -> Response:
         text = await read(request, limit)
         try:
-            done = _judged(store, sources, request, parsed(text), kind)
+            done = _judged(store, sources, tokens, request, parsed(text), kind)
         except ValueError:
             raise HTTPException(400, "malformed JSON") from None
         await kept(done)
@@ -68,21 +69,23 @@ def _single(text: bytes) -> Body:
     return Body(object_of(text))
 
 
-def _judged(store: Store, sources: Sources, request: Request, body: Body, kind: str) -> Future[None]:
+def _judged(store: Store, sources: Sources, tokens: Tokens, request: Request, body: Body, kind: str) -> Future[None]:
     """Judge the messages of a request, to be kept with the verdicts.
 
     Raises:
-        HTTPException: no write key.
+        HTTPException: no write key, or a token that is missing or wrong.
         ValueError: an item is no JSON.
     """
     write_key = _write_key(request, body.fields)
+    source = sources.name_of(write_key)
+    tokens.admit(*authorization(request), source)
     found = verdicts(body, kind if kind != BATCH else None)
     if not sources.knows(write_key):
         for verdict in found:
             verdict.discarded = "unknown_source"
     sent_at = body.fields.get("sentAt")
     at = sent_at if isinstance(sent_at, str) else None
-    arrival = Arrival(datetime.now(UTC), request.url.path, sources.name_of(write_key), at)
+    arrival = Arrival(datetime.now(UTC), request.url.path, source, at)
     return store.add(arrival, found)
 
 
@@ -95,14 +98,14 @@ def _write_key(request: Request, body: dict[str, Any]) -> str:
     return key
 
 
-def _pixel(store: Store, sources: Sources) -> _Handler:
+def _pixel(store: Store, sources: Sources, tokens: Tokens) -> _Handler:
     """The pixel route, which answers with its image whatever it was asked."""
 
     async def pixel(request: Request) -> Response:
         with suppress(ValueError, RecursionError, HTTPException):
             kind = request.path_params["kind"]
             if kind in TYPES:
-                await kept(_judged(store, sources, request, Body(message_of(request.query_params)), kind))
+                await kept(_judged(store, sources, tokens, request, Body(message_of(request.query_params)), kind))
         return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
     return pixel

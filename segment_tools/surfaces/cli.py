@@ -82,6 +82,23 @@ def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument("--write-key", action="append", default=[], type=_named_key, metavar="NAME=KEY", help=keys)
     faults = 'what the next requests meet with, as JSON: {"status": 503, "times": 2}; repeatable'
     sandbox.add_argument("--fault", action="append", default=[], metavar="JSON", help=faults)
+    _oauth_options(sandbox)
+
+
+def _oauth_options(sandbox: argparse.ArgumentParser) -> None:
+    apps = "an app that POST /token gives tokens to, and the file of its public key in PEM; repeatable"
+    sandbox.add_argument(
+        "--oauth-app", action="append", default=[], type=_app_key, metavar="APP_ID:KEY_ID=FILE", help=apps
+    )
+    enforced = "a --write-key source that takes nothing without a token; * is every source; repeatable"
+    sandbox.add_argument("--oauth-source", action="append", default=[], metavar="NAME", help=enforced)
+    sandbox.add_argument(
+        "--oauth-token-seconds",
+        type=_token_seconds,
+        default=86_400,
+        metavar="N",
+        help="how long a token lives (default: %(default)s)",
+    )
 
 
 def _call_options(call: argparse.ArgumentParser) -> None:
@@ -100,6 +117,24 @@ def _named_key(text: str) -> tuple[str, str]:
     if not (name.strip() and separator and write_key):
         raise argparse.ArgumentTypeError("a source is given as NAME=KEY")
     return write_key, name.strip()
+
+
+def _app_key(text: str) -> tuple[str, str, str]:
+    names, separator, file = text.partition("=")
+    app, _, key = names.partition(":")
+    if not (app.strip() and key.strip() and separator and file):
+        raise argparse.ArgumentTypeError("an app is given as APP_ID:KEY_ID=FILE")
+    return app.strip(), key.strip(), file
+
+
+_MOST_TOKEN_SECONDS = 30 * 86_400
+"""Source: https://segment.com/docs/connections/oauth/: from one day to 30; shorter ones are for tests."""
+
+
+def _token_seconds(text: str) -> int:
+    if not (re.fullmatch(r"[0-9]{1,7}", text) and 1 <= int(text) <= _MOST_TOKEN_SECONDS):
+        raise argparse.ArgumentTypeError(f"a token lives from 1 to {_MOST_TOKEN_SECONDS} seconds")
+    return int(text)
 
 
 _LAST_PORT = 65535

@@ -22,6 +22,7 @@ from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.tools import definition, offered
 
 if TYPE_CHECKING:
+    from segment_tools.sandbox.oauth import OAuth
     from segment_tools.sandbox.options import Options
 
 _T = TypeVar("_T")
@@ -145,7 +146,29 @@ def _sandbox_options(given: Namespace) -> "Options":
         faults = tuple(map(fault_in, given.fault))
     except ValueError as error:
         raise NotConfigured("--fault", f"--fault: {error}.") from None
-    return Options(sources=Sources(dict(given.write_key)), faults=faults)
+    return Options(sources=Sources(dict(given.write_key)), faults=faults, oauth=_oauth(given))
+
+
+def _oauth(given: Namespace) -> "OAuth":
+    from segment_tools.sandbox.oauth import EVERY_SOURCE, OAuth, load_key
+
+    keys: dict[tuple[str, str], Any] = {}
+    for app, key, file in given.oauth_app:
+        try:
+            keys[app, key] = load_key(Path(file).expanduser().read_bytes())
+        except OSError as error:
+            text = f"--oauth-app: {file} cannot be read ({error.strerror})."
+            raise NotConfigured("--oauth-app", text, hint="Pass the file of the app's public key.") from None
+        except ValueError as error:
+            raise NotConfigured("--oauth-app", f"--oauth-app: {file} {error}.") from None
+    known = {EVERY_SOURCE, *dict(given.write_key).values()}
+    if not known.issuperset(given.oauth_source):
+        hint = "Add --write-key NAME=KEY with the same name, or pass * for every source."
+        raise NotConfigured("--oauth-source", "--oauth-source names a source that no --write-key does.", hint=hint)
+    if given.oauth_source and not keys:
+        hint = "Add --oauth-app APP_ID:KEY_ID=FILE."
+        raise NotConfigured("--oauth-source", "With --oauth-source alone nobody could get a token.", hint=hint)
+    return OAuth(keys, frozenset(given.oauth_source), given.oauth_token_seconds)
 
 
 def _taken(host: str, port: int, error: OSError) -> NotConfigured:
