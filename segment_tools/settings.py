@@ -195,6 +195,19 @@ class Settings(BaseModel):
         return tuple(key.get_secret_value() for key in keys)
 
 
+SANDBOX_WEBHOOK_SECRET = "SEGMENT_SANDBOX_WEBHOOK_SECRET"  # noqa: S105 - its name
+"""The sandbox's own: where `--webhook-secret` would show in the list of processes."""
+
+
+def sandbox_webhook_secret(env_file: str | Path | None = None) -> str:
+    """The secret that a sandbox signs its deliveries with; empty where there is none.
+
+    Raises:
+        NotConfigured: the file cannot be read.
+    """
+    return (_file_values(env_file) | dict(os.environ)).get(SANDBOX_WEBHOOK_SECRET, "")
+
+
 def environment(**chosen: str) -> dict[str, str]:
     """The environment for another process: ours, with these settings and no others."""
     return {**{name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}, **chosen}

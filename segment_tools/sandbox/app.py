@@ -9,8 +9,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
+from segment_tools.sandbox import deliveries, looking, oauth, tracking
 from segment_tools.sandbox import faults as faults_module
-from segment_tools.sandbox import looking, oauth, tracking
+from segment_tools.sandbox.deliveries import Deliveries
 from segment_tools.sandbox.faults import Faults
 from segment_tools.sandbox.faulty import Faulty
 from segment_tools.sandbox.http import refused
@@ -24,10 +25,14 @@ _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "P
 def create_app(store: Store, options: Options, faults: Faults) -> Starlette:
     """A sandbox on the store. It answers to this machine's own names alone."""
     tokens = oauth.Tokens(options.oauth)
+    sending = Deliveries(store, options.webhooks)
     faulty = Middleware(Faulty, faults)
     app = Starlette(
         routes=[
-            Mount("/_sandbox", routes=[*looking.routes(store), *faults_module.routes(faults)]),
+            Mount(
+                "/_sandbox",
+                routes=[*looking.routes(store), *faults_module.routes(faults), *deliveries.routes(sending.rows)],
+            ),
             oauth.route(tokens, [faulty]),
             Mount(
                 "/v1",
@@ -37,6 +42,7 @@ def create_app(store: Store, options: Options, faults: Faults) -> Starlette:
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
         exception_handlers={HTTPException: refused},
+        lifespan=lambda _: sending.running(),
     )
     app.router.redirect_slashes = False  # Segment does not know the other form either
     return app

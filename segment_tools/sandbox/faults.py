@@ -210,6 +210,11 @@ class Faults:
                     return planned.fault
         return None
 
+    @property
+    def idle(self) -> bool:
+        """Whether no fault is left to happen."""
+        return all(planned.left() == 0 for planned in tuple(self._planned))
+
     def shown(self) -> list[dict[str, Any]]:
         """Every fault, the spent ones included: its fields, and `id`, `left` (null: no end), `used` and `seen`."""
         with self._lock:

@@ -6,6 +6,7 @@ from segment_tools.sandbox.faults import Fault
 from segment_tools.sandbox.oauth import OAuth
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Retention
+from segment_tools.sandbox.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +18,4 @@ class Options:
     faults: tuple[Fault, ...] = ()
     """What befalls the first requests."""
     oauth: OAuth = field(default_factory=OAuth)
+    webhooks: Webhooks = field(default_factory=Webhooks)

@@ -18,6 +18,7 @@ from segment_tools.sandbox.store import Store
 HOST = "127.0.0.1"
 PORT = 8765
 _START_SECONDS = 15.0
+_BACKLOG = 2048
 
 
 def bind(port: int) -> socket.socket:
@@ -31,6 +32,7 @@ def bind(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise
@@ -52,7 +54,7 @@ def server(store: Store, options: Options, faults: Faults | None = None) -> uvic
         http=Connection,
         log_level="warning",
         access_log=False,
-        lifespan="off",
+        lifespan="on" if options.webhooks.all else "off",
         ws="none",
         timeout_graceful_shutdown=2,
     )
@@ -75,7 +77,6 @@ class Sandbox:
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
         self._faults = Faults(chosen.faults)
         self._server = server(self.store, chosen, self._faults)
-        self._listener.listen(2048)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._listener],), name="segment-sandbox", daemon=True
         )

@@ -67,6 +67,21 @@ _MIGRATIONS = (
         "CREATE TABLE counted (through INTEGER NOT NULL)",
         "INSERT INTO counted VALUES (0)",
     ),
+    (
+        """
+    CREATE TABLE deliveries (
+        sequence INTEGER NOT NULL,
+        webhook TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'pending',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        first_at TEXT,
+        due_at TEXT,
+        last_status,
+        PRIMARY KEY (sequence, webhook)
+    ) WITHOUT ROWID
+    """,
+        "CREATE INDEX deliveries_due ON deliveries (webhook, due_at) WHERE state = 'pending'",
+    ),
 )
 """Each step brings a store one version further; the version is SQLite's own `user_version`."""
 
@@ -230,6 +245,16 @@ class Store:
         self._uncounted += len(rows)
         if self._uncounted >= _UPKEEP_EVERY:
             self._keep_up()
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """The connection that writes, in a transaction of its own, for what is kept beside the messages."""
+        with self._writing, self._transaction():
+            yield self._writer
+
+    def query(self, text: str, values: Sequence[object]) -> list[Any]:
+        """The rows of a query, for what is kept beside the messages."""
+        return self._read(text, values)
 
     @contextmanager
     def _transaction(self) -> Generator[None]:

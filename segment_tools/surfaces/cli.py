@@ -83,6 +83,7 @@ def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     faults = 'what the next requests meet with, as JSON: {"status": 503, "times": 2}; repeatable'
     sandbox.add_argument("--fault", action="append", default=[], metavar="JSON", help=faults)
     _oauth_options(sandbox)
+    _webhook_options(sandbox)
 
 
 def _oauth_options(sandbox: argparse.ArgumentParser) -> None:
@@ -99,6 +100,15 @@ def _oauth_options(sandbox: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how long a token lives (default: %(default)s)",
     )
+
+
+def _webhook_options(sandbox: argparse.ArgumentParser) -> None:
+    urls = "an address to send every accepted message on to; repeatable, up to 5"
+    sandbox.add_argument("--webhook", action="append", default=[], metavar="URL", help=urls)
+    signing = "what to sign deliveries with (default: SEGMENT_SANDBOX_WEBHOOK_SECRET; without one they are not signed)"
+    sandbox.add_argument("--webhook-secret", metavar="SECRET", help=signing)
+    batch = "send up to so many messages as one array (default: each by itself)"
+    sandbox.add_argument("--webhook-batch", type=_batch, metavar="N", help=batch)
 
 
 def _call_options(call: argparse.ArgumentParser) -> None:
@@ -134,6 +144,16 @@ _MOST_TOKEN_SECONDS = 30 * 86_400
 def _token_seconds(text: str) -> int:
     if not (re.fullmatch(r"[0-9]{1,7}", text) and 1 <= int(text) <= _MOST_TOKEN_SECONDS):
         raise argparse.ArgumentTypeError(f"a token lives from 1 to {_MOST_TOKEN_SECONDS} seconds")
+    return int(text)
+
+
+_MOST_BATCH = 4000
+"""Source: https://segment.com/docs/connections/destinations/catalog/actions-webhook/."""
+
+
+def _batch(text: str) -> int:
+    if not (re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= _MOST_BATCH):
+        raise argparse.ArgumentTypeError(f"a batch holds from 1 to {_MOST_BATCH} messages")
     return int(text)
 
 

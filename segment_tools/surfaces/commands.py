@@ -18,12 +18,13 @@ from platformdirs import user_data_path
 from segment_tools.client import Segment
 from segment_tools.errors import NotConfigured
 from segment_tools.functions import definitions, dispatch
-from segment_tools.settings import SANDBOX, Settings, misspelt
+from segment_tools.settings import SANDBOX, Settings, misspelt, sandbox_webhook_secret
 from segment_tools.tools import definition, offered
 
 if TYPE_CHECKING:
     from segment_tools.sandbox.oauth import OAuth
     from segment_tools.sandbox.options import Options
+    from segment_tools.sandbox.webhooks import Webhooks
 
 _T = TypeVar("_T")
 
@@ -133,7 +134,7 @@ def _sandbox(given: Namespace) -> int:
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
         _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
-        server(store, options).run(sockets=[listener])
+        _opened(lambda: server(store, options), path).run(sockets=[listener])
     return DONE
 
 
@@ -146,7 +147,22 @@ def _sandbox_options(given: Namespace) -> "Options":
         faults = tuple(map(fault_in, given.fault))
     except ValueError as error:
         raise NotConfigured("--fault", f"--fault: {error}.") from None
-    return Options(sources=Sources(dict(given.write_key)), faults=faults, oauth=_oauth(given))
+    return Options(
+        sources=Sources(dict(given.write_key)), faults=faults, oauth=_oauth(given), webhooks=_webhooks(given)
+    )
+
+
+def _webhooks(given: Namespace) -> "Webhooks":
+    from segment_tools.sandbox.webhooks import MOST, Webhooks, webhook_of
+
+    try:
+        found = tuple(dict.fromkeys(map(webhook_of, given.webhook)))
+    except ValueError as error:
+        raise NotConfigured("--webhook", f"--webhook {error}.") from None
+    if len(found) > MOST:
+        raise NotConfigured("--webhook", f"--webhook is given {len(found)} times; Segment has {MOST} at most.")
+    secret = sandbox_webhook_secret(given.env_file) if given.webhook_secret is None else given.webhook_secret
+    return Webhooks(found, secret, given.webhook_batch)
 
 
 def _oauth(given: Namespace) -> "OAuth":
