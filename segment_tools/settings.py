@@ -195,14 +195,22 @@ class Settings(BaseModel):
         return tuple(key.get_secret_value() for key in keys)
 
 
+SANDBOX_SECRETS = ("SEGMENT_SANDBOX_TOKEN", "SEGMENT_SANDBOX_WEBHOOK_SECRET")
+"""What a sandbox need not be told on its command line, where others could read it."""
+
+
+def sandbox_secret(name: str, env_file: str | Path | None = None) -> str:
+    """The value of one of `SANDBOX_SECRETS`; empty where there is none.
+
+    Raises:
+        NotConfigured: the file cannot be read.
+    """
+    return (_file_values(env_file) | dict(os.environ)).get(name, "")
+
+
 def environment(**chosen: str) -> dict[str, str]:
     """The environment for another process: ours, with these settings and no others."""
     return {**{name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}, **chosen}
-
-
-def sandbox_secret(name: str) -> str | None:
-    """What `SEGMENT_SANDBOX_<name>` holds: a secret of the sandbox's, which has no other settings."""
-    return os.environ.get(f"{_PREFIX}SANDBOX_{name}") or None
 
 
 def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""HTTP to Segment: the only importer of httpx."""
+"""HTTP to Segment: the only importer of httpx, but for the sandbox's webhooks."""
 
 import asyncio
 from collections.abc import Mapping

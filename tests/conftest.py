@@ -73,9 +73,12 @@ def node() -> list[str]:
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser, started once; Debian's, since only a system's package manager can install all that it needs."""
+    """A browser; the system's, since only a system's package manager can install all that it needs.
+
+    For one file at a time: while it runs, Playwright's event loop stands in the way of asynchronous tests.
+    """
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
         reason = f"there is no browser on the path: {', '.join(PROGRAMS)}"

@@ -18,15 +18,18 @@ _T = TypeVar("_T")
 _GZIP = 16 + zlib.MAX_WBITS
 """zlib's way of saying that the stream has gzip's header."""
 
-_CODES = {
+CODES = {
     400: "invalid_request",
     401: "unauthorized",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     415: "unsupported_media_type",
+    429: "too_many_requests",
+    500: "internal_error",
     503: "unavailable",
 }
+"""What an error's `code` says, by its status. [?] Segment documents none but the first."""
 
 _LOCKED = "the sandbox's file is locked or full"
 
@@ -34,7 +37,7 @@ _LOCKED = "the sandbox's file is locked or full"
 async def refused(_: Request, error: Exception) -> Response:
     """Segment's error shape. [?] Known from a fixture of its own Node library alone."""
     refusal = cast("HTTPException", error)
-    said = {"success": False, "message": refusal.detail, "code": _CODES.get(refusal.status_code, "error")}
+    said = {"success": False, "message": refusal.detail, "code": CODES.get(refusal.status_code, "error")}
     return JSONResponse(said, refusal.status_code, refusal.headers)
 
 

@@ -62,7 +62,7 @@ def look_of(query: Mapping[str, str]) -> Look:
         HTTPException: it has none.
     """
     given = dict(query)
-    limit = number(given.pop("limit", str(LIMIT)), "limit", 1, MOST)
+    limit = limit_of(given.pop("limit", str(LIMIT)))
     before, after = (_sequence(given.pop(name, None), name) for name in ("before", "after"))
     discarded = given.pop("discarded", None)
     if unknown := set(given) - set(FILTERS):
@@ -71,6 +71,15 @@ def look_of(query: Mapping[str, str]) -> Look:
     if discarded not in (None, "true", "false"):
         raise HTTPException(400, "discarded must be true or false")
     return Look(given, None if discarded is None else discarded == "true", limit, before, after)
+
+
+def limit_of(text: str) -> int:
+    """How many to answer with.
+
+    Raises:
+        HTTPException: it is no number, or too large.
+    """
+    return number(text, "limit", 1, MOST)
 
 
 def _sequence(text: str | None, name: str) -> int | None:

@@ -4,8 +4,11 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from segment_tools.sandbox.faults import Fault
+from segment_tools.sandbox.oauth import OAuth
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Retention
+from segment_tools.sandbox.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +34,7 @@ class Options:
     retention: Retention = field(default_factory=Retention)
     token: str | None = field(default=None, repr=False)
     """What the debugger and `/_sandbox` want to be shown; needed where others than this machine can reach them."""
+    faults: tuple[Fault, ...] = ()
+    """What befalls the first requests."""
+    oauth: OAuth = field(default_factory=OAuth)
+    webhooks: Webhooks = field(default_factory=Webhooks)

@@ -13,6 +13,8 @@ from typing import Any, Self
 import uvicorn
 
 from segment_tools.sandbox.app import create_app
+from segment_tools.sandbox.connection import Connection
+from segment_tools.sandbox.faults import Faults, fault_of
 from segment_tools.sandbox.judge import REASONS
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.store import FILTERS, Store
@@ -59,15 +61,16 @@ def settle() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def server(store: Store, options: Options) -> uvicorn.Server:
-    """The sandbox on the store, not yet running."""
+def server(store: Store, options: Options, faults: Faults | None = None) -> uvicorn.Server:
+    """The sandbox on the store, not yet running; `faults` are those of the options unless given."""
     streams = Streams()
-    app = create_app(store, options, streams)
+    app = create_app(store, options, streams, faults or Faults(options.faults))
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_level="warning",
         access_log=False,
-        lifespan="off",
+        lifespan="on" if options.webhooks.all else "off",
         ws="none",
         proxy_headers=False,
         timeout_graceful_shutdown=2,
@@ -102,7 +105,8 @@ class Sandbox:
         self.store = Store(db, chosen.retention)
         self._listener = listener or bind(0)
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
-        self._server = server(self.store, chosen)
+        self._faults = Faults(chosen.faults)
+        self._server = server(self.store, chosen, self._faults)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._listener],), name="segment-sandbox", daemon=True
         )
@@ -165,6 +169,18 @@ class Sandbox:
     def clear(self) -> int:
         """Forget every message; how many there were."""
         return self.store.clear()
+
+    def fault(self, **fields: Any) -> dict[str, Any]:
+        """Let a fault happen, such as `fault(status=503, times=2)`; what `/_sandbox/faults` lists of it.
+
+        Raises:
+            ValueError: a field is unknown or wrong.
+        """
+        return self._faults.add(fault_of(fields))
+
+    def clear_faults(self) -> None:
+        """Forget the faults: requests get right answers again."""
+        self._faults.clear()
 
     def close(self) -> None:
         """Stop answering and close the file."""

@@ -66,6 +66,21 @@ _MIGRATIONS = (
         "CREATE TABLE counted (through INTEGER NOT NULL)",
         "INSERT INTO counted VALUES (0)",
     ),
+    (
+        """
+    CREATE TABLE deliveries (
+        sequence INTEGER NOT NULL,
+        webhook TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'pending',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        first_at TEXT,
+        due_at TEXT,
+        last_status,
+        PRIMARY KEY (sequence, webhook)
+    ) WITHOUT ROWID
+    """,
+        "CREATE INDEX deliveries_due ON deliveries (webhook, due_at) WHERE state = 'pending'",
+    ),
 )
 """Each step brings a store one version further; the version is SQLite's own `user_version`."""
 
@@ -266,6 +281,16 @@ class Store:
             part = rows[start : start + _MOST_ROWS]
             done = self._writer.execute(_insertion(len(part)), list(chain.from_iterable(part)))
             self._known = done.lastrowid
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """The connection that writes, in a transaction of its own, for what is kept beside the messages."""
+        with self._writing, self._transaction():
+            yield self._writer
+
+    def query(self, text: str, values: Sequence[object]) -> list[Any]:
+        """The rows of a query, for what is kept beside the messages."""
+        return self._read(text, values)
 
     @contextmanager
     def _transaction(self) -> Generator[None]:

@@ -15,10 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from segment_tools.sandbox.faults import Faults
 from segment_tools.sandbox.http import authorization, basic_user, kept, read, refused
 from segment_tools.sandbox.intake import Intake
 from segment_tools.sandbox.json_text import Body, batch_of, object_of
 from segment_tools.sandbox.judge import TYPES, verdicts
+from segment_tools.sandbox.oauth import Tokens
 from segment_tools.sandbox.pixel import GIF, message_of
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Arrival, Store
@@ -53,30 +55,30 @@ _TAKEN = (
 class Tracking:
     """What takes messages into one store: its routes, and a shortcut to them."""
 
-    def __init__(self, store: Store, sources: Sources) -> None:
+    def __init__(self, store: Store, sources: Sources, tokens: Tokens, faults: Faults) -> None:
         self._intake = Intake(store)
-        self._sources = sources
-        self._taking = {path: _Taking(self._intake, sources, kind) for path, kind in PATHS.items()}
+        self._sources, self._tokens, self._faults = sources, tokens, faults
+        self._taking = {path: _Taking(self, kind) for path, kind in PATHS.items()}
 
     def routes(self) -> list[Route]:
         """The routes below `/v1`."""
         return [
             *(Route(f"/{path}", taking, methods=["POST"]) for path, taking in self._taking.items()),
             Route("/m", _metrics, methods=["POST"]),
-            Route("/pixel/{kind}", _pixel(self._intake, self._sources), methods=["GET"]),
+            Route("/pixel/{kind}", self._pixel, methods=["GET"]),
             Route("/projects/{write_key}/settings", _settings(self._sources), methods=["GET"]),
         ]
 
     def shortcut(self, app: ASGIApp) -> ASGIApp:
         """The app, with what servers send taken before it: routes and middleware cost as much as reading 100 messages.
 
-        What a browser sends, or whoever calls this machine by another name, goes all the way.
+        A browser, whoever calls this machine by another name, and all while a fault is due go the whole way.
         """
         direct = {f"/v1/{path}": taking for path, taking in self._taking.items()}
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             taking = direct.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-            if taking is None or not _is_from_a_server(Headers(scope=scope)):
+            if taking is None or not self._faults.idle or not _is_from_a_server(Headers(scope=scope)):
                 await app(scope, receive, send)
                 return
             try:
@@ -86,6 +88,31 @@ class Tracking:
 
         return answer
 
+    async def take(self, path: str, headers: Headers, body: Body, kind: str) -> None:
+        """Judge the messages of a request and keep them with the verdicts.
+
+        Raises:
+            HTTPException: no write key, a token that is missing or wrong, or the file is locked or full.
+            ValueError: an item is no JSON.
+        """
+        write_key = _write_key(headers, body.fields)
+        source = self._sources.name_of(write_key)
+        self._tokens.admit(*authorization(headers), source)
+        found = verdicts(body, kind if kind != BATCH else None)
+        if not self._sources.knows(write_key):
+            found = [verdict._replace(discarded="unknown_source") for verdict in found]
+        sent_at = body.fields.get("sentAt")
+        at = sent_at if isinstance(sent_at, str) else None
+        await kept(self._intake.keep(Arrival(datetime.now(UTC), path, source, at), found))
+
+    async def _pixel(self, request: Request) -> Response:
+        """The pixel route, which answers with its image whatever it was asked."""
+        with suppress(ValueError, RecursionError, HTTPException):
+            kind = request.path_params["kind"]
+            if kind in TYPES:
+                await self.take(request.url.path, request.headers, Body(message_of(request.query_params)), kind)
+        return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
+
 
 def _is_from_a_server(headers: Headers) -> bool:
     return "origin" not in headers and headers.get("host", "").partition(":")[0] in _HOSTS
@@ -94,8 +121,8 @@ def _is_from_a_server(headers: Headers) -> bool:
 class _Taking:
     """The route of one path, as an application."""
 
-    def __init__(self, intake: Intake, sources: Sources, kind: str) -> None:
-        self._intake, self._sources, self._kind = intake, sources, kind
+    def __init__(self, tracking: Tracking, kind: str) -> None:
+        self._tracking, self._kind = tracking, kind
         self._limit = BATCH_BODY_BYTES if kind == BATCH else limits.MESSAGE_BYTES
         self._parsed = batch_of if kind == BATCH else _single
 
@@ -103,33 +130,15 @@ class _Taking:
         headers = Headers(scope=scope)
         text = await read(headers, receive, self._limit)
         try:
-            done = _judged(self._intake, self._sources, scope["path"], headers, self._parsed(text), self._kind)
+            await self._tracking.take(scope["path"], headers, self._parsed(text), self._kind)
         except ValueError:
             raise HTTPException(400, "malformed JSON") from None
-        await kept(done)
         for message in _TAKEN:
             await send(message)
 
 
 def _single(text: bytes) -> Body:
     return Body(object_of(text))
-
-
-def _judged(intake: Intake, sources: Sources, path: str, headers: Headers, body: Body, kind: str) -> Awaitable[None]:
-    """Judge the messages of a request, to be kept with the verdicts.
-
-    Raises:
-        HTTPException: no write key.
-        ValueError: an item is no JSON.
-    """
-    write_key = _write_key(headers, body.fields)
-    found = verdicts(body, kind if kind != BATCH else None)
-    if not sources.knows(write_key):
-        found = [verdict._replace(discarded="unknown_source") for verdict in found]
-    sent_at = body.fields.get("sentAt")
-    at = sent_at if isinstance(sent_at, str) else None
-    arrival = Arrival(datetime.now(UTC), path, sources.name_of(write_key), at)
-    return intake.keep(arrival, found)
 
 
 def _write_key(headers: Headers, body: dict[str, Any]) -> str:
@@ -139,20 +148,6 @@ def _write_key(headers: Headers, body: dict[str, Any]) -> str:
     if not isinstance(key, str) or not key:
         raise HTTPException(400, "no write key: send it by Basic authentication or as writeKey")
     return key
-
-
-def _pixel(intake: Intake, sources: Sources) -> _Handler:
-    """The pixel route, which answers with its image whatever it was asked."""
-
-    async def pixel(request: Request) -> Response:
-        with suppress(ValueError, RecursionError, HTTPException):
-            kind = request.path_params["kind"]
-            if kind in TYPES:
-                body = Body(message_of(request.query_params))
-                await kept(_judged(intake, sources, request.url.path, request.headers, body, kind))
-        return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
-
-    return pixel
 
 
 def _settings(sources: Sources) -> _Handler:

@@ -93,6 +93,35 @@ def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument(
         "--keep-days", type=_days, metavar="DAYS", help="for how long to keep them (default: for ever)"
     )
+    faults = 'what the next requests meet with, as JSON: {"status": 503, "times": 2}; repeatable'
+    sandbox.add_argument("--fault", action="append", default=[], metavar="JSON", help=faults)
+    _oauth_options(sandbox)
+    _webhook_options(sandbox)
+
+
+def _oauth_options(sandbox: argparse.ArgumentParser) -> None:
+    apps = "an app that POST /token gives tokens to, and the file of its public key in PEM; repeatable"
+    sandbox.add_argument(
+        "--oauth-app", action="append", default=[], type=_app_key, metavar="APP_ID:KEY_ID=FILE", help=apps
+    )
+    enforced = "a --write-key source that takes nothing without a token; * is every source; repeatable"
+    sandbox.add_argument("--oauth-source", action="append", default=[], metavar="NAME", help=enforced)
+    sandbox.add_argument(
+        "--oauth-token-seconds",
+        type=_token_seconds,
+        default=86_400,
+        metavar="N",
+        help="how long a token lives (default: %(default)s)",
+    )
+
+
+def _webhook_options(sandbox: argparse.ArgumentParser) -> None:
+    urls = "an address to send every accepted message on to; repeatable, up to 5"
+    sandbox.add_argument("--webhook", action="append", default=[], metavar="URL", help=urls)
+    signing = "what to sign deliveries with (default: SEGMENT_SANDBOX_WEBHOOK_SECRET; without one they are not signed)"
+    sandbox.add_argument("--webhook-secret", metavar="SECRET", help=signing)
+    batch = "send up to so many messages as one array (default: each by itself)"
+    sandbox.add_argument("--webhook-batch", type=_batch, metavar="N", help=batch)
 
 
 def _call_options(call: argparse.ArgumentParser) -> None:
@@ -130,6 +159,34 @@ def _days(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", text) or float(text) == 0:
         raise argparse.ArgumentTypeError("a number of days is wanted, such as 7 or 0.5")
     return float(text)
+
+
+def _app_key(text: str) -> tuple[str, str, str]:
+    names, separator, file = text.partition("=")
+    app, _, key = names.partition(":")
+    if not (app.strip() and key.strip() and separator and file):
+        raise argparse.ArgumentTypeError("an app is given as APP_ID:KEY_ID=FILE")
+    return app.strip(), key.strip(), file
+
+
+_MOST_TOKEN_SECONDS = 30 * 86_400
+"""Source: https://segment.com/docs/connections/oauth/: from one day to 30; shorter ones are for tests."""
+
+
+def _token_seconds(text: str) -> int:
+    if not (re.fullmatch(r"[0-9]{1,7}", text) and 1 <= int(text) <= _MOST_TOKEN_SECONDS):
+        raise argparse.ArgumentTypeError(f"a token lives from 1 to {_MOST_TOKEN_SECONDS} seconds")
+    return int(text)
+
+
+_MOST_BATCH = 4000
+"""Source: https://segment.com/docs/connections/destinations/catalog/actions-webhook/."""
+
+
+def _batch(text: str) -> int:
+    if not (re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= _MOST_BATCH):
+        raise argparse.ArgumentTypeError(f"a batch holds from 1 to {_MOST_BATCH} messages")
+    return int(text)
 
 
 _LAST_PORT = 65535

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Error as DatabaseError
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from platformdirs import user_data_path
@@ -18,11 +18,8 @@ from platformdirs import user_data_path
 from segment_tools.client import Segment
 from segment_tools.errors import NotConfigured
 from segment_tools.functions import definitions, dispatch
-from segment_tools.settings import SANDBOX, Settings, misspelt, sandbox_secret
+from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.tools import definition, offered
-
-if TYPE_CHECKING:
-    from segment_tools.sandbox.options import Options
 
 _T = TypeVar("_T")
 
@@ -120,8 +117,9 @@ def _http(given: Namespace) -> int:
 def _sandbox(given: Namespace) -> int:
     from segment_tools.sandbox.run import bind, server, settle
     from segment_tools.sandbox.store import Store
+    from segment_tools.surfaces.sandbox_options import options_of
 
-    options = _options(given)
+    options = options_of(given)
     path = given.db or _default_db()
     try:
         listener = bind(given.port, given.host)
@@ -134,26 +132,8 @@ def _sandbox(given: Namespace) -> int:
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
         _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
-        server(store, options).run(sockets=[listener])
+        _opened(lambda: server(store, options), path).run(sockets=[listener])
     return DONE
-
-
-def _options(given: Namespace) -> "Options":
-    from segment_tools.sandbox.access import is_local
-    from segment_tools.sandbox.options import Options, Spaces
-    from segment_tools.sandbox.sources import Sources
-    from segment_tools.sandbox.store import Retention
-
-    token = given.token or sandbox_secret("TOKEN")
-    if not token and not is_local(given.host):
-        text = "Others than this machine could read what the sandbox took."
-        raise NotConfigured("--host", text, hint="Set SEGMENT_SANDBOX_TOKEN or pass --token too, or leave --host out.")
-    return Options(
-        Sources(dict(given.write_key)),
-        Spaces(dict(given.space), given.profile_rate),
-        Retention(given.keep_messages or None, given.keep_days),
-        token,
-    )
 
 
 def _taken(host: str, port: int, error: OSError) -> NotConfigured:
