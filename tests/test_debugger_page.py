@@ -132,9 +132,7 @@ def shows(page: Page, count: int) -> None:
     expect(listed(page)).to_have_count(count, timeout=BOUND)
 
 
-def test_a_tools_message_appears_at_once(
-    opened: Opener, sandbox: Sandbox, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_tools_message_appears_at_once(opened: Opener, sandbox: Sandbox) -> None:
     async def track() -> None:
         async with mcp(settings(data_plane_url=sandbox.url)) as client:
             await client.call_tool("segment_track", {"event": "Order Completed", "userId": "u1"})
@@ -150,7 +148,7 @@ def test_a_tools_message_appears_at_once(
         expect(row).to_contain_text(text)
     (kept,) = rows(sandbox)
     received = page.evaluate("text => new Date(text).getTime()", kept["receivedAt"])
-    record_property("milliseconds_until_shown", page.evaluate("window.appeared") - received)
+    assert page.evaluate("window.appeared") - received < 1000
 
 
 def test_an_empty_sandbox_says_how_to_begin(opened: Opener, sandbox: Sandbox) -> None:
