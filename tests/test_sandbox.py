@@ -24,6 +24,7 @@ from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Arrival, Parcel, Store
+from segment_tools.sandbox.webhooks import Webhooks, webhook_of
 
 KINDS = ("identify", "track", "page", "screen", "group", "alias")
 GOOD: dict[str, dict[str, Any]] = {
@@ -761,6 +762,14 @@ def test_the_browser_library_reads_a_sources_settings(strict: Sandbox) -> None:
     assert known.json()["integrations"] == {"Segment.io": {"apiKey": "key-of-web"}}
     unknown = httpx.get(f"{strict.url}/v1/projects/key-of-nobody/settings")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+
+
+def test_a_sources_settings_name_the_destinations_that_it_feeds() -> None:
+    webhooks = Webhooks((webhook_of("http://127.0.0.1:9/segment"),))
+    options = Options(destinations=("Amplitude", "Google Analytics"), webhooks=webhooks)
+    with Sandbox(options=options) as feeding:
+        settings = httpx.get(f"{feeding.url}/v1/projects/any/settings").json()
+    assert set(settings["integrations"]) == {"Amplitude", "Google Analytics", "Webhooks", "Segment.io"}
 
 
 def test_pages_from_anywhere_may_send_but_not_look(sandbox: Sandbox) -> None:

@@ -48,7 +48,7 @@ def create_app(store: Store, options: Options, streams: Streams, faults: Faults)
     profiles = Profiles(store)
     reading = profile_api.routes(profiles, options.spaces)
     tokens = oauth.Tokens(options.oauth)
-    taking = tracking.Tracking(store, options.sources, tokens, faults)
+    taking = tracking.Tracking(store, options, tokens, faults)
     sending = Deliveries(store, options.webhooks)
     faulty = Middleware(Faulty, faults)
     app = Starlette(

@@ -30,6 +30,8 @@ class Options:
     """A sandbox's options; the default is one that knows every write key, and every space and its token."""
 
     sources: Sources = field(default_factory=Sources)
+    destinations: tuple[str, ...] = ()
+    """Names of destinations that every source says it feeds, as `integrations` has them; nothing is sent there."""
     spaces: Spaces = field(default_factory=Spaces)
     retention: Retention = field(default_factory=Retention)
     token: str | None = field(default=None, repr=False)

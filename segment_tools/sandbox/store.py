@@ -5,6 +5,7 @@ on a connection of its own.
 """
 
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -24,6 +25,8 @@ from segment_tools.sandbox.repeats import HOURS, Repeats
 
 KEEP_MESSAGES = 1_000_000
 """How many messages a sandbox keeps unless told otherwise: about a gigabyte of ordinary ones."""
+
+_LOG = logging.getLogger(__name__)
 
 _MIGRATIONS = (
     (
@@ -252,16 +255,20 @@ class Store:
                 self._writer.execute("BEGIN IMMEDIATE")
                 self._insert(group)
             self._writer.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            self._undo()
+            self._writing.release()
+            told(error)
+            return
+        told(None)
+        try:
             self._uncounted += sum(len(parcel.found) for parcel in group)
             if self._uncounted >= _UPKEEP_EVERY:
                 self._keep_up()
-        except Exception as error:  # noqa: BLE001 - whoever waits gets it
-            self._undo()
-            told(error)
-            return
+        except sqlite3.Error:
+            _LOG.warning("the sandbox's file is locked or full: what is beyond the retention stays for now")
         finally:
             self._writing.release()
-        told(None)
         self._tell()
 
     def _undo(self) -> None:

@@ -21,8 +21,8 @@ from segment_tools.sandbox.intake import Intake
 from segment_tools.sandbox.json_text import Body, batch_of, object_of
 from segment_tools.sandbox.judge import TYPES, verdicts
 from segment_tools.sandbox.oauth import Tokens
+from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.pixel import GIF, message_of
-from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Arrival, Store
 from segment_tools.spec import limits
 
@@ -55,9 +55,10 @@ _TAKEN = (
 class Tracking:
     """What takes messages into one store: its routes, and a shortcut to them."""
 
-    def __init__(self, store: Store, sources: Sources, tokens: Tokens, faults: Faults) -> None:
+    def __init__(self, store: Store, options: Options, tokens: Tokens, faults: Faults) -> None:
         self._intake = Intake(store)
-        self._sources, self._tokens, self._faults = sources, tokens, faults
+        self._sources, self._tokens, self._faults = options.sources, tokens, faults
+        self._destinations = (*options.destinations, *(["Webhooks"] if options.webhooks.all else []))
         self._taking = {path: _Taking(self, kind) for path, kind in PATHS.items()}
 
     def routes(self) -> list[Route]:
@@ -66,7 +67,7 @@ class Tracking:
             *(Route(f"/{path}", taking, methods=["POST"]) for path, taking in self._taking.items()),
             Route("/m", _metrics, methods=["POST"]),
             Route("/pixel/{kind}", self._pixel, methods=["GET"]),
-            Route("/projects/{write_key}/settings", _settings(self._sources), methods=["GET"]),
+            Route("/projects/{write_key}/settings", self._settings, methods=["GET"]),
         ]
 
     def shortcut(self, app: ASGIApp) -> ASGIApp:
@@ -113,6 +114,14 @@ class Tracking:
                 await self.take(request.url.path, request.headers, Body(message_of(request.query_params)), kind)
         return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
+    async def _settings(self, request: Request) -> Response:
+        """What the browser library reads first: the source's destinations. [?] Reduced to what it cannot do without."""
+        write_key = request.path_params["write_key"]
+        if not self._sources.knows(write_key):
+            raise HTTPException(404, "no source has this write key")
+        fed = {name: dict[str, str]() for name in self._destinations}
+        return JSONResponse({"integrations": {**fed, "Segment.io": {"apiKey": write_key}}, "plan": {}})
+
 
 def _is_from_a_server(headers: Headers) -> bool:
     return "origin" not in headers and headers.get("host", "").partition(":")[0] in _HOSTS
@@ -148,18 +157,6 @@ def _write_key(headers: Headers, body: dict[str, Any]) -> str:
     if not isinstance(key, str) or not key:
         raise HTTPException(400, "no write key: send it by Basic authentication or as writeKey")
     return key
-
-
-def _settings(sources: Sources) -> _Handler:
-    """What the browser library reads first: the source's destinations. [?] Reduced to what it cannot do without."""
-
-    async def settings(request: Request) -> Response:
-        write_key = request.path_params["write_key"]
-        if not sources.knows(write_key):
-            raise HTTPException(404, "no source has this write key")
-        return JSONResponse({"integrations": {"Segment.io": {"apiKey": write_key}}, "plan": {}})
-
-    return settings
 
 
 async def _metrics(_: Request) -> Response:

@@ -84,6 +84,8 @@ def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument("--db", metavar="PATH", help=where)
     keys = "a source and its write key; repeatable; all others are then unknown (default: every key is known)"
     sandbox.add_argument("--write-key", action="append", default=[], type=_named_key, metavar="NAME=KEY", help=keys)
+    fed = "a destination that the sources' settings name, as `integrations` has it, such as Amplitude; repeatable"
+    sandbox.add_argument("--destination", action="append", default=[], metavar="NAME", help=fed)
     spaces = "a space of the Profile API and its access token; repeatable (default: every space and token is known)"
     sandbox.add_argument("--space", action="append", default=[], type=_space, metavar="ID=TOKEN", help=spaces)
     rate = "requests a second to answer each space's Profile API before 429 (default: any; Segment's own: 100)"

@@ -27,6 +27,7 @@ def options_of(given: Namespace) -> Options:
         raise NotConfigured("--fault", f"--fault: {error}.") from None
     return Options(
         sources=Sources(dict(given.write_key)),
+        destinations=tuple(dict.fromkeys(given.destination)),
         spaces=Spaces(dict(given.space), given.profile_rate),
         retention=Retention(given.keep_messages or None, given.keep_days),
         token=_token(given),
