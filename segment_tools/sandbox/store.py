@@ -260,7 +260,6 @@ class Store:
             self._writing.release()
             told(error)
             return
-        told(None)
         try:
             self._uncounted += sum(len(parcel.found) for parcel in group)
             if self._uncounted >= _UPKEEP_EVERY:
@@ -268,7 +267,8 @@ class Store:
         except sqlite3.Error:
             _LOG.warning("the sandbox's file is locked or full: what is beyond the retention stays for now")
         finally:
-            self._writing.release()
+            self._writing.release()  # before anybody is told, who may want to write at once
+        told(None)
         self._tell()
 
     def _undo(self) -> None:
