@@ -69,7 +69,7 @@ def _reachable(settings: Settings) -> Generator[Settings]:
 
     with _opened(lambda: Sandbox(_default_db(), bind_near(PORT)), _default_db()) as sandbox:
         _say(f"sandbox at {sandbox.url}, messages kept in {_default_db()}")
-        _say(f"what arrived, while this runs: {sandbox.url}/_sandbox/messages; later: segment-tools sandbox")
+        _say(f"watch what arrives: open {sandbox.url} in a browser; later: segment-tools sandbox")
         yield settings.model_copy(update={"data_plane_url": sandbox.url})
 
 
@@ -131,7 +131,7 @@ def _sandbox(given: Namespace) -> int:
         url = f"http://{host}:{listener.getsockname()[1]}"
         _say(f"sandbox at {url}, messages kept in {path}")
         _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
-        _say(f"see what arrived: curl '{url}/_sandbox/messages?limit=5'")
+        _say(f"watch what arrives: open {url}/{'?token=...' if options.token else ''} in a browser")
         _opened(lambda: server(store, options), path).run(sockets=[listener])
     return DONE
 

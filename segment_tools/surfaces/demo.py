@@ -86,9 +86,10 @@ _HOW_ON = """
 Try next, with the segment-tools that runs this demo ({program}):
 
   a sandbox that keeps what it gets      segment-tools sandbox
+  what arrives there, live               open http://127.0.0.1:8765 in a browser
   point the tools at it                  export SEGMENT_DATA_PLANE_URL=127.0.0.1:8765 SEGMENT_WRITE_KEY=any
   one call                               segment-tools call segment_track '{{"event": "Signed Up", "userId": "u1"}}'
-  what arrived there                     curl 'http://127.0.0.1:8765/_sandbox/messages?limit=5'
+  the same for a program                 curl 'http://127.0.0.1:8765/_sandbox/messages?limit=5'
   what a model sees                      segment-tools tools --json
   the tools over HTTP                    segment-tools http --port 8080
   your own Segment source                SEGMENT_WRITE_KEY=... segment-tools call segment_track '...'"""
