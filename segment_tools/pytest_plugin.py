@@ -59,6 +59,7 @@ def segment_sandbox(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, value)
     running.clear()
     yield running
+    running.clear_faults()
     running.clear()
 
 

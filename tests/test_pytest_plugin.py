@@ -41,6 +41,15 @@ def test_each_test_begins_without_messages(segment_sandbox):
     assert segment_sandbox.messages() == []
 
 
+def test_a_fault_is_asked_for_and_left_behind(segment_sandbox):
+    segment_sandbox.fault(status=503, share=1)
+
+
+def test_each_test_begins_without_faults(segment_sandbox):
+    post(segment_sandbox.url, b'{"event": "A", "userId": "u1"}')
+    assert len(segment_sandbox.messages()) == 1
+
+
 def test_discards(segment_sandbox):
     post(segment_sandbox.url, b'{"event": "A"}')
     (lost,) = segment_sandbox.discards()
@@ -93,7 +102,7 @@ def pytest_of(folder: Path, environ: dict[str, str], text: str, *options: str) -
 
 def test_the_fixture_is_a_sandbox_of_the_tests_own(tmp_path: Path, environ: dict[str, str]) -> None:
     done = pytest_of(tmp_path, environ, TESTS)
-    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    assert "8 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_session_may_have_one_from_its_start(tmp_path: Path, environ: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -232,6 +232,17 @@ def test_a_token_must_be_for_tracking(scope: str, status: int, client: Client) -
 def test_the_audience_is_this_sandbox_however_its_address_is_written(spelling: str, client: Client) -> None:
     aud = spelling.format(url=client.sandbox.url, port=client.sandbox.url.rpartition(":")[2])
     assert client.ask(signed(client.claims(aud=aud))).status_code == 200
+
+
+@pytest.mark.parametrize("aud", ["http://sandbox:8765", "https://sandbox:8765/"])
+def test_the_audience_may_be_the_name_by_which_others_reach_the_sandbox(aud: str) -> None:
+    shared = replace(options(Clock()), token="let-others-in")
+    with Sandbox(options=shared) as sandbox:
+        other = Client(sandbox, Clock())
+        other.http.headers["Host"] = "sandbox:8765"
+        assert other.ask(signed(other.claims(aud=aud))).status_code == 200
+        assert other.ask(signed(other.claims(aud="http://elsewhere:8765"))).status_code == 400
+        other.http.close()
 
 
 @pytest.mark.parametrize("iss", [None, "https://oauth2.segment.io", APP, "whoever"])

@@ -251,5 +251,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _addresses(request: Request) -> tuple[str, ...]:
+    """What an assertion may call this server: this machine, or the name that the request came by."""
     port = request.scope["server"][1]
-    return f"http://127.0.0.1:{port}", f"http://localhost:{port}"
+    host = request.headers.get("host", "")
+    return f"http://127.0.0.1:{port}", f"http://localhost:{port}", f"http://{host}", f"https://{host}"
