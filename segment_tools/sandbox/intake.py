@@ -7,7 +7,7 @@ from contextlib import suppress
 from segment_tools.sandbox.judge import Verdict
 from segment_tools.sandbox.store import Arrival, Parcel, Store
 
-_MOST = 500
+_MOST = 2_500
 """Requests share a transaction until they have so many messages."""
 
 
