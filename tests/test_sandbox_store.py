@@ -112,13 +112,13 @@ def test_messages_older_than_the_days_to_keep_are_forgotten(tmp_path: Path) -> N
 
 
 def test_a_repeat_is_found_whoever_wrote_the_first(tmp_path: Path) -> None:
-    first = Store(tmp_path / "s.db")
-    first.add(_arrival(), _track("m1")).result(WAIT)
-    second = Store(tmp_path / "s.db")
-    second.add(_arrival(), _track("m1")).result(WAIT)
-    assert [row["discarded"] for row in second.messages()] == ["duplicate", None]
-    first.close()
-    second.close()
+    stores = [Store(tmp_path / "s.db"), Store(tmp_path / "s.db")]
+    for message_id in ("m1", "m2", "m3"):
+        for store in stores:
+            store.add(_arrival(), _track(message_id)).result(WAIT)
+    assert [row["discarded"] for row in stores[0].messages()] == ["duplicate", None] * 3
+    for store in stores:
+        store.close()
 
 
 V1 = """

@@ -160,7 +160,6 @@ class Store:
         """How often everything was forgotten."""
         self._repeats = Repeats()
         self._known: int | None = None
-        self._caught_up = 0.0
         with self._writing:
             self._keep_up()
         self._thread = threading.Thread(target=self._write_on, name="segment-sandbox-store", daemon=True)
@@ -224,10 +223,13 @@ class Store:
             return False
         begun = False
         try:
-            if not self._must_catch_up() and self._begun_without_waiting():
-                self._insert(group)
-                begun = True
+            if self._begun_without_waiting():
+                if begun := self._known == self._last_written():
+                    self._insert(group)
+                else:  # much may have to be read
+                    self._writer.execute("ROLLBACK")
         except Exception:  # noqa: BLE001 - the patient way finds it again, and says it
+            begun = False
             self._undo()
         finally:
             if not begun:
@@ -249,8 +251,8 @@ class Store:
             self._writing.acquire()
         try:
             if not begun:
-                self._catch_up()
                 self._writer.execute("BEGIN IMMEDIATE")
+                self._catch_up()
                 self._insert(group)
             self._writer.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
@@ -313,27 +315,28 @@ class Store:
             self._trim()
         self._uncounted = 0
 
-    def _must_catch_up(self) -> bool:
-        return self._known is None or time.monotonic() >= self._caught_up + _CATCH_UP_SECONDS
+    def _last_written(self) -> int:
+        """The last message's number, whoever wrote it."""
+        found = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
+        return found[0] if found else 0
 
     def _catch_up(self) -> None:
         """Remember the ids that stand in the file: of before this start, or of another process."""
-        if not self._must_catch_up():
+        last = self._last_written()
+        if self._known == last:
             return
-        self._caught_up = time.monotonic()
         if self._known is None:
             since = iso(datetime.now(UTC) - timedelta(hours=HOURS))
             query = "SELECT sequence FROM messages WHERE received_at < ? ORDER BY sequence DESC LIMIT 1"
             found = self._writer.execute(query, (since,)).fetchone()
             self._known = found[0] if found else 0
         fresh = self._writer.execute(
-            "SELECT sequence, message_id, received_at FROM messages WHERE sequence > ? AND discarded IS NULL"
-            " ORDER BY sequence",
+            "SELECT message_id, received_at FROM messages WHERE sequence > ? AND discarded IS NULL ORDER BY sequence",
             (self._known,),
         )
-        for sequence, message_id, received_at in fresh:
+        for message_id, received_at in fresh:
             self._repeats.remember(message_id, datetime.fromisoformat(received_at))
-            self._known = sequence
+        self._known = last
 
     def _trim(self) -> None:
         if self._retention.messages is not None:
@@ -455,9 +458,6 @@ _WAL_PAGES = 4000
 
 _BUSY_MS = 5000
 """How long SQLite waits for another process's lock."""
-
-_CATCH_UP_SECONDS = 1.0
-"""Between two looks at what another process may have written to the same file."""
 
 _UPKEEP_EVERY = 10_000
 """Messages between two upkeeps: they count, and look at the retention."""
