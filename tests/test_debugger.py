@@ -156,7 +156,7 @@ def test_one_message_is_shown_whole(http: httpx.Client) -> None:
     found = newest(http)
     assert found["sent"] == TRACK
     assert found["message"].items() >= {**TRACK, "channel": "server", "version": 2}.items()
-    assert (found["discarded"], found["reason"]) == (None, None)
+    assert (found["discarded"], found["meaning"]) == (None, None)
     assert found["toolCall"] == {
         "name": "segment_track",
         "arguments": {name: TRACK[name] for name in ("event", "userId", "properties")},
@@ -167,7 +167,7 @@ def test_a_discard_says_what_it_means_and_how_to_mend_it(http: httpx.Client) -> 
     send(http, *BATCH)
     found = [http.get(f"/_sandbox/messages/{row['sequence']}").json() for row in reversed(summaries(http))]
     assert [row["discarded"] for row in found] == VERDICTS
-    assert [row["reason"] for row in found] == [code and REASONS[code] for code in VERDICTS]
+    assert [row["meaning"] for row in found] == [code and REASONS[code] for code in VERDICTS]
     assert [row["message"] is None for row in found] == [code is not None for code in VERDICTS]
 
 

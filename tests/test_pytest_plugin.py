@@ -71,7 +71,7 @@ def test_wait_for_nothing(segment_sandbox):
     post(segment_sandbox.url, b'{"event": "Secret", "userId": "u1"}')
     with pytest.raises(TimeoutError) as error:
         segment_sandbox.wait_for(2, seconds=0.01, userId="u1")
-    expected = "1 of 2 messages by userId within 0.01 s; arrived in all: track 1; discarded: no_user_anon_id 1"
+    expected = "1 of 2 messages by userId within 0.01 s; accepted in all: track 1; discarded: no_user_anon_id 1"
     assert str(error.value) == expected
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from support import WAIT, program, running
 
-from segment_tools.sandbox.options import Options
+from segment_tools.sandbox.options import Options, Spaces
 from segment_tools.sandbox.run import Sandbox
 
 TOKEN = "token-RECOGNISABLE-31"
@@ -103,3 +103,16 @@ def test_a_wrong_option_says_what_is_wanted(options: list[str], named: str, envi
     assert done.returncode == 2
     assert named in done.stderr
     assert TOKEN not in done.stderr
+
+
+def test_profiles_want_the_token_too_unless_their_spaces_have_their_own(guarded: httpx.Client) -> None:
+    guarded.post("/v1/identify", json={"userId": "u1", "traits": {"plan": "pro"}}, auth=("key", ""))
+    path = "/v1/spaces/any/collections/users/profiles/user_id:u1/traits"
+    assert guarded.get(path, auth=("anything", "")).status_code == 401
+    assert guarded.get(path, auth=(TOKEN, "")).json()["traits"] == {"plan": "pro"}
+    with Sandbox(options=Options(token=TOKEN, spaces=Spaces({"spa_1": "its-own"}))) as sandbox:
+        answers = [
+            httpx.get(f"{sandbox.url}{path.replace('any', 'spa_1')}", auth=(token, "")).status_code
+            for token in (TOKEN, "its-own")
+        ]
+    assert answers == [401, 404]

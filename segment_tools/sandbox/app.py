@@ -46,7 +46,7 @@ _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "P
 def create_app(store: Store, options: Options, streams: Streams, faults: Faults) -> Starlette:
     """A sandbox on the store. Without a token it answers to this machine's own names alone."""
     profiles = Profiles(store)
-    reading = profile_api.routes(profiles, options.spaces)
+    reading = profile_api.routes(profiles, options.spaces.guarded(options.token))
     tokens = oauth.Tokens(options.oauth)
     taking = tracking.Tracking(store, options, tokens, faults)
     sending = Deliveries(store, options.webhooks)

@@ -54,8 +54,8 @@ def routes(store: Store) -> list[Route]:
         sent = found["sent"]
         return _answer({
             **found,
-            "reason": REASONS.get(found["discarded"]),
-            "curl": curl(sent, found["path"], str(request.base_url).rstrip("/")),
+            "meaning": REASONS.get(found["discarded"]),
+            "curl": curl(sent, found["discarded"], found["path"], str(request.base_url).rstrip("/")),
             "toolCall": tool_call(sent),
         })  # fmt: skip
 

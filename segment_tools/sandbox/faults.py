@@ -78,6 +78,9 @@ def fault_of(given: Mapping[str, object]) -> Fault:
     Raises:
         ValueError: they describe none; the text says how to mend it.
     """
+    every = {"kind", *_COMMON, *(name for own in OWN_FIELDS.values() for name in own)}
+    if strangers := [name for name in given if name not in every]:
+        raise ValueError(f"unknown field {strangers[0][:40]!r}: the fields are {', '.join(sorted(every))}")
     kind = given.get("kind", "answer" if "status" in given else None)
     if not isinstance(kind, str) or kind not in OWN_FIELDS:
         raise ValueError(f"kind must be one of {', '.join(OWN_FIELDS)}; or give a status, as in {_EXAMPLE}")

@@ -45,6 +45,7 @@ class Seen:
     source: str
     at: datetime
     """The message's `timestamp`."""
+    received: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def routes(store: Store) -> list[Route]:
     async def look(request: Request) -> Response:
         asked = look_of(request.query_params)
         if asked.after is not None:
-            raise HTTPException(400, "after belongs to /_sandbox/stream")
+            raise HTTPException(400, "after belongs to /_sandbox/summaries and /_sandbox/stream")
         found = await looked_up(store.messages, asked.filters, asked.discarded, asked.limit, asked.before)
         # With escapes: what somebody sent may hold half a character, which only an escape can carry.
         return Response(json.dumps({"messages": found}), media_type="application/json")

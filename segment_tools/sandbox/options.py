@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segment_tools.sandbox.faults import Fault
 from segment_tools.sandbox.oauth import OAuth
@@ -17,11 +17,17 @@ class Spaces:
 
     tokens: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     requests_a_second: int | None = None
+    token: str | None = field(default=None, repr=False)
+    """The one token of every space, where `tokens` names none; without it any is known."""
+
+    def guarded(self, token: str | None) -> "Spaces":
+        """The same for a sandbox that others can reach and that wants this token to be read."""
+        return replace(self, token=self.token or token)
 
     def allows(self, space_id: str, token: str) -> bool:
         """Whether this is the space's token."""
         if not self.tokens:
-            return True
+            return self.token is None or hmac.compare_digest(self.token.encode(), token.encode())
         return hmac.compare_digest(self.tokens.get(space_id, "").encode(), token.encode()) and space_id in self.tokens
 
 

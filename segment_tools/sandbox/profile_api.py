@@ -235,7 +235,7 @@ def _external_id(identifier: Identifier, seen: Seen, collection: str) -> dict[st
         "collection": collection,
         "id": identifier.id,
         "type": identifier.type,
-        "created_at": iso(seen.at),
+        "created_at": iso(seen.received),
         "encoding": "none",
     }
 
@@ -291,8 +291,8 @@ def _metadata(profile: Profile, _: Asked, __: Identities, ___: Profiles) -> dict
     first, last = profile.first, profile.last
     return {
         "metadata": {
-            "created_at": iso(first.at),
-            "updated_at": iso(last.at),
+            "created_at": iso(first.received),
+            "updated_at": iso(last.received),
             "expires_at": None,
             "first_message_id": first.message_id,
             "first_source_id": first.source,

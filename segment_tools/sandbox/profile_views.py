@@ -72,7 +72,7 @@ def _summary(collection: Collection, profile: Profile) -> dict[str, Any]:
         "traits": len(profile.traits),
         "events": len(profile.events),
         "merges": len(profile.merges),
-        "updatedAt": iso(profile.last.at),
+        "updatedAt": iso(profile.last.received),
     }
 
 
@@ -114,8 +114,8 @@ def _view(profile: Profile, collection: str, identities: Identities) -> dict[str
             for other in linked.values()
         ],
         "metadata": {
-            "createdAt": iso(profile.first.at),
-            "updatedAt": iso(profile.last.at),
+            "createdAt": iso(profile.first.received),
+            "updatedAt": iso(profile.last.received),
             "firstMessageId": profile.first.message_id,
             "firstSource": profile.first.source,
             "lastMessageId": profile.last.message_id,
@@ -125,14 +125,14 @@ def _view(profile: Profile, collection: str, identities: Identities) -> dict[str
 
 
 def _seen(seen: Seen) -> dict[str, Any]:
-    return {"since": iso(seen.at), "source": seen.source, "messageId": seen.message_id, "sequence": seen.sequence}
+    return {"since": iso(seen.received), "source": seen.source, "messageId": seen.message_id, "sequence": seen.sequence}
 
 
 def _merge(merge: Merge) -> dict[str, Any]:
     return {
         "merged": merge.merged,
         "because": _external_ids(merge.because),
-        "at": iso(merge.seen.at),
+        "at": iso(merge.seen.received),
         "messageId": merge.seen.message_id,
         "sequence": merge.seen.sequence,
     }

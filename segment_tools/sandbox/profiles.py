@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from segment_tools.sandbox.identity import Identities, Seen
@@ -40,9 +41,9 @@ class Profiles:
         self, sequence: int, received_at: str, source: str, message_id: str, sent_at: str | None, text: str | bytes
     ) -> None:
         message = delivered(json.loads(text), message_id, sent_at, received_at)
-        at = moment_of(message["timestamp"]) or moment_of(received_at)
-        if at is not None:
-            self._identities.take(message, Seen(sequence, message_id, source, at))
+        received = datetime.fromisoformat(received_at)
+        at = moment_of(message["timestamp"]) or received
+        self._identities.take(message, Seen(sequence, message_id, source, at, received))
 
     def rows(self, sequences: Sequence[int]) -> dict[int, dict[str, Any]]:
         """What a list shows of these messages, by number; without those no longer kept."""

@@ -157,7 +157,7 @@ class Sandbox:
         others = Counter(row["sent"].get("type", "?") for row in self._rows(False, {}))
         lost = Counter(row["discarded"] for row in self._rows(True, {}))
         parts = [f"{found} of {count} messages{asked} within {seconds:g} s"]
-        parts += [f"arrived in all: {_told(others)}" if others else "nothing arrived"]
+        parts += [f"accepted in all: {_told(others)}" if others else "none was accepted"]
         parts += [f"discarded: {_told(lost)}"] if lost else []
         return "; ".join(parts)
 

@@ -103,7 +103,7 @@ function discard(found) {
     "section",
     { class: `discard ${kindOf(found.discarded)}`, "aria-label": "Why it is discarded" },
     element("h3", {}, "Segment would answer 200 and drop this message"),
-    element("p", {}, element("code", {}, short(found.discarded)), " ", ...withCode(found.reason ?? "")),
+    element("p", {}, element("code", {}, short(found.discarded)), " ", ...withCode(found.meaning ?? "")),
   );
 }
 
