@@ -643,3 +643,16 @@ def test_whoever_wants_no_motion_gets_none(opened: Opener, sandbox: Sandbox) -> 
     send(sandbox, TRACK)
     shows(page, 1)
     assert listed(page).evaluate("row => getComputedStyle(row).animationName") == "none"
+
+
+@pytest.mark.parametrize("start", ["page", "search"])
+def test_an_arrow_leads_into_the_list_from_the_page_and_from_the_search(
+    start: str, opened: Opener, sandbox: Sandbox
+) -> None:
+    send(sandbox, TRACK, {**TRACK, "event": "Other"})
+    page = opened()
+    expect(listed(page)).to_have_count(2)
+    page.keyboard.press("/" if start == "search" else "Shift")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#details")).to_contain_text('"event": "Other"')

@@ -61,6 +61,14 @@ def test_a_browser_is_given_a_cookie_and_an_address_without_the_token(guarded: h
     assert guarded.get("/_sandbox/messages", headers={"Cookie": name_and_value}).status_code == 200
 
 
+def test_a_browser_without_the_cookie_is_asked_for_the_token(guarded: httpx.Client) -> None:
+    guarded.cookies.clear()
+    response = guarded.get("/", headers={"Accept": "text/html,*/*"})
+    assert response.status_code == 401
+    assert 'name="token"' in response.text
+    assert "script" not in response.text
+
+
 def test_segments_own_paths_are_open_to_any_name(guarded: httpx.Client) -> None:
     headers = {"Host": "sandbox.internal:8765"}
     message = {"event": "A", "userId": "u"}
@@ -95,6 +103,8 @@ def test_with_a_token_another_address_is_listened_on(way: str, environ: dict[str
         (["--keep-messages", "-1"], "number"),
         (["--profile-rate", "many"], "number"),
         (["--host", "no.such.host.invalid"], "Cannot listen"),
+        (["--webhook-secret", "s"], "Add --webhook URL"),
+        (["--webhook-batch", "5"], "Add --webhook URL"),
     ],
 )
 def test_a_wrong_option_says_what_is_wanted(options: list[str], named: str, environ: dict[str, str]) -> None:

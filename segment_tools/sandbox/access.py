@@ -19,6 +19,20 @@ def is_local(host: str) -> bool:
     return host.lower() in LOCAL
 
 
+_FORM = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Segment sandbox</title></head>
+<body><main><h1>Segment sandbox</h1>
+<form><p><label>Token <input type="password" name="token" required autofocus></label> <button>Open</button></p></form>
+<p>It is what the sandbox was started with: --token, or SEGMENT_SANDBOX_TOKEN.</p></main></body></html>
+"""
+_FORM_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
 class Guard:
     """Wants the token for the debugger and for `/_sandbox`, in `Authorization: Bearer` or the cookie it gives out.
 
@@ -47,7 +61,9 @@ class Guard:
                 "code": "unauthorized",
                 "message": "This sandbox wants its token: open /?token=..., or send Authorization: Bearer ...",
             }
-            await JSONResponse(said, 401)(scope, receive, send)
+            wants_page = path == "/" and "text/html" in headers.get("accept", "")
+            answer = Response(_FORM, 401, _FORM_HEADERS, "text/html") if wants_page else JSONResponse(said, 401)
+            await answer(scope, receive, send)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The page without the token in its address, and the cookie in its place."""

@@ -127,13 +127,30 @@ def _sandbox(given: Namespace) -> int:
         raise _taken(given.host, given.port, error) from None
     with listener, closing(_opened(lambda: Store(path, options.retention), path)) as store:
         settle()
-        host = f"[{given.host}]" if ":" in given.host else given.host
-        url = f"http://{host}:{listener.getsockname()[1]}"
-        _say(f"sandbox at {url}, messages kept in {path}")
-        _say(f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY=sandbox segment-tools")
-        _say(f"watch what arrives: open {url}/{'?token=...' if options.token else ''} in a browser")
+        for line in _welcome(given, listener.getsockname()[1], path, guarded=options.token is not None):
+            _say(line)
         _opened(lambda: server(store, options), path).run(sockets=[listener])
     return DONE
+
+
+def _welcome(given: Namespace, port: int, path: Path | str, guarded: bool) -> list[str]:
+    """Where the sandbox is, and how to send to it and to look into it."""
+    # Whoever listens on every address is reached by this machine's own.
+    host: str = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given.host) or given.host  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
+    url = f"http://{host}:{port}"
+    key = "sandbox" if not given.write_key else "..."
+    page = f"{url}/?token=..." if guarded else url
+    lines = [
+        f"sandbox at {url}, messages kept in {path}",
+        f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY={key} segment-tools",
+        f"watch what arrives, the debugger: open {page} in a browser",
+    ]
+    if given.write_key:
+        lines.append("messages with another write key than those given are answered 200 and dropped, as by Segment")
+    if given.oauth_source:
+        lines.append(f"sources that want a token of {url}/token: {', '.join(given.oauth_source)}")
+    return lines
 
 
 def _taken(host: str, port: int, error: OSError) -> NotConfigured:

@@ -52,6 +52,9 @@ def _webhooks(given: Namespace) -> Webhooks:
         raise NotConfigured("--webhook", f"--webhook {error}.") from None
     if len(found) > MOST:
         raise NotConfigured("--webhook", f"--webhook is given {len(found)} times; Segment has {MOST} at most.")
+    if not found and (given.webhook_secret or given.webhook_batch):
+        text = "--webhook-secret and --webhook-batch say how to send messages on, but not where."
+        raise NotConfigured("--webhook", text, hint="Add --webhook URL.")
     secret = (
         sandbox_secret("SEGMENT_SANDBOX_WEBHOOK_SECRET", given.env_file)
         if given.webhook_secret is None

@@ -35,6 +35,15 @@ function isTyping(target) {
 }
 
 document.addEventListener("keydown", (event) => {
+  const idle = event.target === document.body || event.target.type === "search";
+  if (event.key !== "ArrowDown" || !idle || event.ctrlKey || event.metaKey || event.altKey) return;
+  const list = document.querySelector("main:not([hidden]) #list");
+  if (!list) return;
+  event.preventDefault();
+  list.focus();
+  list.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown" }));
+});
+document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   const search = document.querySelector("main:not([hidden]) input[type=search]");
   event.preventDefault();
