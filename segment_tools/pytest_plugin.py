@@ -4,7 +4,7 @@ pytest loads this module in every run of an environment that has segment_tools, 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--segment-sandbox"):
         settings = _settings(_started(config))
         config.stash[_before] = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
+        _set(settings)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -39,11 +39,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the sandbox, and set the environment as it was."""
-    for name, value in config.stash.get(_before, dict[str, str | None]()).items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    _set(config.stash.get(_before, {}))
     if running := config.stash.get(_running, None):
         running.close()
 
@@ -56,7 +52,10 @@ def segment_sandbox(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
     """
     running = _started(pytestconfig)
     for name, value in _settings(running).items():
-        monkeypatch.setenv(name, value)
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
     running.clear()
     yield running
     running.clear_faults()
@@ -73,5 +72,19 @@ def _started(config: pytest.Config) -> "Sandbox":
     return running
 
 
-def _settings(running: "Sandbox") -> dict[str, str]:
-    return {"SEGMENT_DATA_PLANE_URL": running.url, "SEGMENT_WRITE_KEY": WRITE_KEY}
+def _settings(running: "Sandbox") -> dict[str, str | None]:
+    """The settings that lead to the sandbox; without those that would lead elsewhere, or nowhere."""
+    return {
+        "SEGMENT_DATA_PLANE_URL": running.url,
+        "SEGMENT_WRITE_KEY": WRITE_KEY,
+        "SEGMENT_SOURCES": None,
+        "SEGMENT_DRY_RUN": None,
+    }
+
+
+def _set(settings: Mapping[str, str | None]) -> None:
+    for name, value in settings.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -101,7 +101,7 @@ def pytest_of(folder: Path, environ: dict[str, str], text: str, *options: str) -
 
 
 def test_the_fixture_is_a_sandbox_of_the_tests_own(tmp_path: Path, environ: dict[str, str]) -> None:
-    done = pytest_of(tmp_path, environ, TESTS)
+    done = pytest_of(tmp_path, {**environ, "SEGMENT_DRY_RUN": "true", "SEGMENT_SOURCES": '{"a": "b"}'}, TESTS)
     assert "8 passed" in done.stdout, done.stdout + done.stderr
 
 
