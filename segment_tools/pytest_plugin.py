@@ -39,7 +39,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the sandbox, and set the environment as it was."""
-    _set(config.stash.get(_before, {}))
+    _set(config.stash.get(_before, dict[str, str | None]()))
     if running := config.stash.get(_running, None):
         running.close()
 
