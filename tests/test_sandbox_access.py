@@ -126,3 +126,16 @@ def test_profiles_want_the_token_too_unless_their_spaces_have_their_own(guarded:
             for token in (TOKEN, "its-own")
         ]
     assert answers == [401, 404]
+
+
+def test_this_machines_ipv6_address_is_its_own(environ: dict[str, str]) -> None:
+    with running(environ, "sandbox", "--host", "::1", "--port", "0", "--db", ":memory:") as (_, url):
+        assert url.startswith("http://[::1]:")
+        assert httpx.post(f"{url}/v1/track", json={"event": "A", "userId": "u"}, auth=("k", "")).status_code == 200
+        assert len(httpx.get(f"{url}/_sandbox/messages").json()["messages"]) == 1
+
+
+def test_odd_questions_are_refused_and_answered(guarded: httpx.Client) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert guarded.delete(f"/_sandbox/faults/{'9' * 5000}", headers=headers).status_code == 404
+    assert guarded.get("/_sandbox/messages", params={"text": "a" * 1001}, headers=headers).status_code == 400

@@ -481,6 +481,64 @@ def test_the_debuggers_view_of_a_profile_tells_the_merges_that_made_it(space: Sp
     assert space.reading.get("/_sandbox/profiles/users/use_none").status_code == 404
 
 
+def test_a_trait_that_was_removed_last_stays_removed_in_a_merge(space: Space) -> None:
+    space.send(identify(None, "a1", plan="pro"), identify("u1", plan="free"), identify(None, "a1", plan=None))
+    space.send(track(anonymousId="a1"))
+    assert space.profile("user_id:u1").get("traits")["traits"] == {}
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {**track(), "messageId": 123},
+        {**track(), "messageId": True},
+        {**track(), "timestamp": "9999-12-31T23:59:59-23:59"},
+        {**track(), "timestamp": "0001-01-01T00:00:00+23:59"},
+        {**track(), "timestamp": 5},
+        track(context={"externalIds": [{"id": "x", "type": "", "collection": "users", "encoding": "none"}]}),
+        track(context={"externalIds": [{"id": "x", "type": "a:b", "collection": "users", "encoding": "none"}]}),
+    ],
+)
+def test_a_strange_message_stops_no_profile(strange: dict[str, Any], space: Space) -> None:
+    space.send(strange, identify("u2", plan="pro"))
+    assert space.profile("user_id:u2").get("traits")["traits"] == {"plan": "pro"}
+    assert ids(space.profile("user_id:u1")) == {("user_id", "u1")}
+    for leaf in ("events", "metadata"):
+        assert space.profile("user_id:u1").get(leaf)
+    assert len(space.reading.get("/_sandbox/profiles").json()["profiles"]) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1%2Fspaces/x", "/v1%2Fspaces%2Fx", "/v1/spaces/", "/v1/spaces//collections"])
+def test_a_path_that_leads_nowhere_is_not_found_or_refused(path: str, filled: Space) -> None:
+    assert filled.reading.get(path).status_code in (401, 404)
+
+
+def test_cleared_profiles_are_gone_while_others_look(tmp_path: Any) -> None:
+    import threading
+
+    with Sandbox(tmp_path / "s.db") as sandbox:
+        space, ended = Space(sandbox), threading.Event()
+
+        def look() -> None:
+            with httpx.Client(base_url=sandbox.url, auth=(TOKEN, ""), trust_env=False, timeout=20) as http:
+                while not ended.is_set():
+                    http.get("/_sandbox/profiles")
+
+        looking = [threading.Thread(target=look) for _ in range(2)]
+        for thread in looking:
+            thread.start()
+        left = []
+        for number in range(20):
+            space.send(*(identify(f"u{number}-{each}") for each in range(30)))
+            space.tracking.delete("/_sandbox/messages")
+            left.append(space.profile(f"user_id:u{number}-0").ask("traits").status_code)
+        ended.set()
+        for thread in looking:
+            thread.join(20)
+        space.close()
+    assert set(left) == {404}
+
+
 # Identity resolution beside a model that is too plain to be wrong: lists of sets, searched from end to end.
 
 USERS = st.sampled_from([None, "u0", "u1", "u2"])
@@ -524,8 +582,10 @@ def model(sent: list[dict[str, Any]]) -> list[tuple[set[tuple[str, str]], dict[s
         for name, value in message.get("traits", {}).items():
             traits[name] = (order, value)
         profiles = [profile for profile in profiles if profile not in hit]
-        profiles.append((union, {name: found for name, found in traits.items() if found[1] is not None}))
-    return [(found, {name: value for name, (_, value) in traits.items()}) for found, traits in profiles]
+        profiles.append((union, traits))
+    return [
+        (found, {name: value for name, (_, value) in traits.items() if value is not None}) for found, traits in profiles
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from segment_tools.sandbox.json_text import Body
 from segment_tools.sandbox.judge import verdicts
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.sandbox.store import Arrival, Retention, Store
+from segment_tools.sandbox.store import Arrival, Parcel, Retention, Store
 
 
 def test_killed_while_it_takes_messages_it_has_every_one_that_it_answered(
@@ -193,3 +193,82 @@ def test_the_file_holds_no_write_key(tmp_path: Path) -> None:
             assert httpx.post(f"{sandbox.url}/v1/{path}", json=body, timeout=WAIT).status_code == 200
     for path in tmp_path.iterdir():
         assert key.encode() not in path.read_bytes()
+
+
+def test_half_a_character_in_one_request_spoils_no_other(tmp_path: Path) -> None:
+    with Sandbox(tmp_path / "s.db") as sandbox:
+        statuses: list[int] = []
+
+        def send(body: bytes) -> None:
+            with httpx.Client(base_url=sandbox.url, auth=("k", ""), trust_env=False, timeout=WAIT) as http:
+                for _ in range(40):
+                    statuses.append(http.post("/v1/track", content=body).status_code)
+
+        odd, plain = b'{"event":"e","userId":"u","sentAt":"\\ud800"}', b'{"event":"e","userId":"u"}'
+        senders = [threading.Thread(target=send, args=(body,)) for body in (odd, odd, plain, plain, plain)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join(WAIT)
+        assert set(statuses) == {200}
+        assert len(sandbox.messages()) == 200
+
+
+def test_what_a_request_shares_counts_for_each_of_its_messages(sandbox: Sandbox) -> None:
+    body = {
+        "context": {"padding": "x" * 40_000},
+        "batch": [{"type": "track", "event": "A", "userId": "u"}] * 50,
+    }
+    assert httpx.post(f"{sandbox.url}/v1/batch", json=body, auth=("k", ""), timeout=WAIT).status_code == 200
+    assert [lost["reason"] for lost in sandbox.discards()] == ["too_large"] * 50
+    assert all("context" not in lost["sent"] for lost in sandbox.discards())
+
+
+def test_a_pixel_is_bounded_as_a_message_is(sandbox: Sandbox) -> None:
+    deep = ".".join("a" * 900)
+    for query in (f"properties.{deep}=1", f"properties.a={'x' * 33_000}"):
+        url = f"{sandbox.url}/v1/pixel/track?writeKey=k&event=e&userId=u&{query}"
+        assert httpx.get(url, timeout=WAIT).status_code == 200
+    assert sandbox.messages() == []
+
+
+def test_writing_in_two_ways_at_once_ends(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db")
+    done = threading.Semaphore(0)
+
+    def at_once() -> None:
+        for number in range(200):
+            parcel = Parcel(_arrival(), _track(f"a{number}"))
+            store.write([parcel], lambda _: done.release(), patient=False)
+
+    thread = threading.Thread(target=at_once)
+    thread.start()
+    patient = [store.add(_arrival(), _track(f"p{number}")) for number in range(200)]
+    for each in patient:
+        each.result(WAIT)
+    thread.join(WAIT)
+    assert all(done.acquire(timeout=WAIT) for _ in range(200))
+    assert len(store.messages(limit=1000)) == 400
+    store.close()
+
+
+def test_few_messages_to_keep_are_kept_to_soon(tmp_path: Path) -> None:
+    with Sandbox(tmp_path / "s.db", options=Options(retention=Retention(messages=100))) as sandbox:
+        for number in range(300):
+            sandbox.store.add(_arrival(), _track(f"m{number}")).result(WAIT)
+        assert 100 <= len(sandbox.messages()) <= 111
+
+
+def test_a_clock_that_was_set_back_takes_no_newer_message_along(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db")
+    for days, message_id in ((0, "new"), (9, "clock-back")):
+        store.add(_arrival(datetime.now(UTC) - timedelta(days=days)), _track(message_id)).result(WAIT)
+    store.close()
+    with Sandbox(tmp_path / "s.db", options=Options(retention=Retention(days=2))) as sandbox:
+        assert "new" in [message["messageId"] for message in sandbox.messages()]
+
+
+def test_others_on_the_machine_cannot_read_the_file(tmp_path: Path) -> None:
+    with Sandbox(tmp_path / "s.db") as sandbox:
+        sandbox.store.add(_arrival(), _track("m1")).result(WAIT)
+        assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}

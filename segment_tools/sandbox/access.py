@@ -33,6 +33,30 @@ _FORM_HEADERS = {
 }
 
 
+class Local:
+    """Answers to this machine's own names alone: a page elsewhere could give its name this machine's address."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, or refuse."""
+        if scope["type"] != "http" or is_local(_name(Headers(scope=scope).get("host", ""))):
+            await self._app(scope, receive, send)
+            return
+        said = {
+            "success": False,
+            "code": "invalid_request",
+            "message": "Invalid host header: this sandbox answers to 127.0.0.1 and localhost alone",
+        }
+        await JSONResponse(said, 400)(scope, receive, send)
+
+
+def _name(host: str) -> str:
+    """The host without its port; IPv6 addresses without their brackets."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
 class Guard:
     """Wants the token for the debugger and for `/_sandbox`, in `Authorization: Bearer` or the cookie it gives out.
 

@@ -6,7 +6,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
 from segment_tools.sandbox import (
@@ -20,11 +19,11 @@ from segment_tools.sandbox import (
     tracking,
 )
 from segment_tools.sandbox import faults as faults_module
-from segment_tools.sandbox.access import Guard
+from segment_tools.sandbox.access import Guard, Local
 from segment_tools.sandbox.deliveries import Deliveries
 from segment_tools.sandbox.faults import Faults
 from segment_tools.sandbox.faulty import Faulty
-from segment_tools.sandbox.http import refused
+from segment_tools.sandbox.http import failed, refused
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.profiles import Profiles
 from segment_tools.sandbox.same_origin import SameOrigin
@@ -33,10 +32,7 @@ from segment_tools.sandbox.stream import Streams
 
 
 def _access(options: Options) -> Middleware:
-    """Without a token this machine's own names alone: a page elsewhere could give its name this machine's address."""
-    if options.token:
-        return Middleware(Guard, token=options.token)
-    return Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    return Middleware(Guard, token=options.token) if options.token else Middleware(Local)
 
 
 _ANY_PAGE: dict[str, Any] = {"allow_origins": ["*"], "allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
@@ -76,7 +72,7 @@ def create_app(store: Store, options: Options, streams: Streams, faults: Faults)
             ),
         ],
         middleware=[Middleware(taking.shortcut), _access(options)],
-        exception_handlers={HTTPException: refused},
+        exception_handlers={HTTPException: refused, Exception: failed},
         lifespan=lambda _: sending.running(),
     )
     app.router.redirect_slashes = False  # Segment does not know the other form either

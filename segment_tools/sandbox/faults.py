@@ -249,7 +249,8 @@ def routes(faults: Faults) -> list[Route]:
         return JSONResponse({"deleted": faults.clear()})
 
     async def remove(request: Request) -> Response:
-        if not (count := faults.clear(request.path_params["number"])):
+        number = request.path_params["number"]
+        if not (re.fullmatch("[0-9]{1,15}", number) and (count := faults.clear(int(number)))):
             raise HTTPException(404, "no such fault: GET /_sandbox/faults lists them")
         return JSONResponse({"deleted": count})
 
@@ -257,7 +258,7 @@ def routes(faults: Faults) -> list[Route]:
         Route("/faults", add, methods=["POST"]),
         Route("/faults", look, methods=["GET"]),
         Route("/faults", clear, methods=["DELETE"]),
-        Route("/faults/{number:int}", remove, methods=["DELETE"]),
+        Route("/faults/{number}", remove, methods=["DELETE"]),
     ]
 
 

@@ -41,6 +41,11 @@ async def refused(_: Request, error: Exception) -> Response:
     return JSONResponse(said, refusal.status_code, refusal.headers)
 
 
+async def failed(_: Request, __: Exception) -> Response:
+    """The answer where the sandbox itself is at fault; the server logs why."""
+    return JSONResponse({"success": False, "message": "the sandbox failed: see its log", "code": "internal_error"}, 500)
+
+
 async def read(headers: Headers, receive: Receive, limit: int) -> bytes:
     """The body, inflated where it is gzipped; the limit is one of what was inflated. [?] Segment does not say which.
 

@@ -83,11 +83,17 @@ class Profile:
     first: Seen
     last: Seen
     external_ids: dict[Identifier, Seen] = field(default_factory=dict[Identifier, Seen])
-    traits: dict[str, Trait] = field(default_factory=dict[str, Trait])
+    written: dict[str, Trait] = field(default_factory=dict[str, Trait])
+    """Traits as they were last written; None where that removed them, which a merge has to know."""
     events: list[Event] = field(default_factory=list[Event])
     links: dict[str, Seen] = field(default_factory=dict[str, Seen])
     """Segment ids of linked profiles of the other collection, as they were when linked."""
     merges: list[Merge] = field(default_factory=list[Merge])
+
+    @property
+    def traits(self) -> dict[str, Trait]:
+        """The traits that it has."""
+        return {name: trait for name, trait in self.written.items() if trait.value is not None}
 
 
 class Collection:
@@ -129,10 +135,12 @@ class Collection:
 
     def _joined(self, found: Sequence[Profile], wanted: Sequence[Identifier], seen: Seen) -> Profile:
         profile = found[0] if found else Profile(_segment_id(self.name, seen), seen, seen)
+        profile.last = seen
+        if len(found) == 1 and all(each in profile.external_ids for each in wanted):
+            return profile
         because = tuple(each for each in wanted if self.find(each))
         for other in found[1:]:
             _absorb(profile, other, because, seen)
-        profile.last = seen
         for each in wanted:
             profile.external_ids.setdefault(each, seen)
         self._by_identifier.update(dict.fromkeys(profile.external_ids, profile))
@@ -143,6 +151,8 @@ class Collection:
 
 def _allowed(found: Sequence[Profile], wanted: Sequence[Identifier]) -> bool:
     """Whether one profile may have all of these identifiers and merges."""
+    if len(found) == 1 and all(each in found[0].external_ids for each in wanted):
+        return True
     together = {*wanted, *(each for profile in found for each in profile.external_ids)}
     merges = sum(len(profile.merges) for profile in found) + max(0, len(found) - 1)
     counts: dict[str, int] = {}
@@ -155,10 +165,10 @@ def _allowed(found: Sequence[Profile], wanted: Sequence[Identifier]) -> bool:
 def _absorb(profile: Profile, other: Profile, because: tuple[Identifier, ...], seen: Seen) -> None:
     """Make the other profile part of this one; of two values of a trait the newer stays."""
     profile.external_ids.update(other.external_ids)
-    for name, trait in other.traits.items():
-        own = profile.traits.get(name)
+    for name, trait in other.written.items():
+        own = profile.written.get(name)
         if own is None or own.seen.sequence < trait.seen.sequence:
-            profile.traits[name] = trait
+            profile.written[name] = trait
     profile.events = sorted([*profile.events, *other.events], key=lambda event: event.seen.sequence)
     profile.links.update(other.links)
     profile.merges += [*other.merges, Merge(other.segment_id, because, seen)]
@@ -184,7 +194,7 @@ class Identities:
 
     def take(self, message: Fields, seen: Seen) -> None:
         """Let a delivered message have its effect on the profiles."""
-        if _left_out(message):
+        if _left_out(message, seen):
             return
         user = self.users.resolve(user_identifiers(message), seen)
         account = self.accounts.resolve(account_identifiers(message), seen)
@@ -205,18 +215,14 @@ class Identities:
 
 def _write(profile: Profile, traits: Fields, seen: Seen) -> None:
     """Write the traits; null removes one. [?] The last to arrive wins, whatever its timestamp."""
-    for name, value in traits.items():
-        if value is None:
-            profile.traits.pop(name, None)
-        else:
-            profile.traits[name] = Trait(value, seen)
+    profile.written.update({name: Trait(value, seen) for name, value in traits.items()})
 
 
-def _left_out(message: Fields) -> bool:
+def _left_out(message: Fields, seen: Seen) -> bool:
     """Whether profiles take no notice of the message. Source: https://segment.com/docs/unify/product-limits/."""
     group_id = _group_id(message)
     return (
-        len(message["messageId"]) > _MESSAGE_ID
+        len(seen.message_id) > _MESSAGE_ID
         or group_id == ""
         or len(group_id or "") > _GROUP_ID
         or any(len(_object(message, name)) >= _FIELDS for name in ("traits", "properties"))
@@ -289,7 +295,8 @@ def _external(context: Fields, collection: str) -> list[tuple[str, object]]:
         and entry.get("collection") == collection
         and entry.get("encoding") == "none"
         and isinstance(entry.get("type"), str)
-        and entry["type"] == entry["type"].lower()
+        and entry["type"] == entry["type"].lower() != ""
+        and ":" not in entry["type"]
         and "id" in entry
     ]
 

@@ -40,7 +40,7 @@ REASONS = {
     "user_id_required": "(ours) An alias without userId. Send `userId`.",
     "context_not_object": "(ours) `context` is not an object.",
     "integrations_not_object": "(ours) `integrations` is not an object.",
-    "too_large": "(ours) A batch item above 32 KB.",
+    "too_large": "(ours) A batch item above 32 KB, with the request's context and integrations in it.",
     "too_many_messages": "(ours) A batch of more than 2,500 messages: all of it is rejected.",
 }
 """Every reason, what it means and how to mend it."""
@@ -162,7 +162,10 @@ def _item(text: bytes | bytearray, shared: Fields) -> Verdict:
         text = encoded(own)
     if len(text) > limits.MESSAGE_BYTES and len(encoded(own)) > limits.MESSAGE_BYTES:
         return _verdict(own, "too_large", text)
-    return _judged(merged(own, shared)) if shared else _verdict(own, discard_reason(own), text)
+    if not shared:
+        return _verdict(own, discard_reason(own), text)
+    whole = _judged(merged(own, shared))
+    return whole if len(whole.text) <= limits.MESSAGE_BYTES else _verdict(own, "too_large", text)
 
 
 def _judged(message: Fields) -> Verdict:
@@ -172,11 +175,11 @@ def _judged(message: Fields) -> Verdict:
 def _verdict(sent: object, discarded: str | None, text: bytes | bytearray | None = None) -> Verdict:
     fields = as_fields(sent)
     return Verdict(
-        _column(fields.get("type")),
-        _column(fields.get("userId")),
-        _column(fields.get("anonymousId")),
+        column(fields.get("type")),
+        column(fields.get("userId")),
+        column(fields.get("anonymousId")),
         _name(fields),
-        _column(fields.get("messageId")),
+        column(fields.get("messageId")),
         discarded,
         text or encoded(sent),
     )
@@ -184,12 +187,12 @@ def _verdict(sent: object, discarded: str | None, text: bytes | bytearray | None
 
 def _name(fields: Fields) -> str | None:
     for field in ("event", "name", "groupId", "previousId"):
-        if field in fields and (name := _column(fields[field])):
+        if field in fields and (name := column(fields[field])):
             return name
     return None
 
 
-def _column(value: object) -> str | None:
+def column(value: object) -> str | None:
     """The value to look for; half a character, which no database holds, becomes a question mark."""
     if not isinstance(value, str):
         return None
@@ -351,11 +354,13 @@ def _corrected(original: object, sent_at: object, received_at: str) -> object:
 
 def moment_of(value: object) -> datetime | None:
     """The moment that an ISO-8601 text names; without a zone it is in UTC."""
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+    if not isinstance(value, str):
         return None
-    return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
+    try:
+        found = datetime.fromisoformat(value)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def iso(moment: datetime) -> str:

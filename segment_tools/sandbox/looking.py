@@ -17,6 +17,9 @@ from segment_tools.sandbox.store import FILTERS, Store
 LIMIT, MOST = 100, 10_000
 """How many messages a look answers with, unless told otherwise, and at most."""
 
+MOST_TEXT = 1_000
+"""Longer texts take SQLite long to look for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -68,6 +71,8 @@ def look_of(query: Mapping[str, str]) -> Look:
     if unknown := set(given) - set(FILTERS):
         known = ", ".join((*FILTERS, "discarded", "limit", "before"))
         raise HTTPException(400, f"unknown filter {min(unknown)[:40]!r}: use {known}")
+    if len(given.get("text", "")) > MOST_TEXT:
+        raise HTTPException(400, f"text must have at most {MOST_TEXT} characters")
     if discarded not in (None, "true", "false"):
         raise HTTPException(400, "discarded must be true or false")
     return Look(given, None if discarded is None else discarded == "true", limit, before, after)

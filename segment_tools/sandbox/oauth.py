@@ -208,9 +208,13 @@ def _scopes(text: str) -> frozenset[str]:
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float:
     value: object = claims.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LATEST:
         raise _Refused(f"{name} must be a number of seconds since 1970")
     return value
+
+
+_LATEST = 1e11
+"""Far beyond any clock, and within what numbers can be reckoned with."""
 
 
 def _check_times(issued: float, expires: float, now: float) -> None:

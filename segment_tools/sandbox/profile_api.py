@@ -89,6 +89,8 @@ class _Api:
 
     async def _found(self, request: Request) -> dict[str, Any]:
         parts = request.scope["raw_path"].decode("ascii", "replace").split("?")[0].split("/")[3:]
+        if not parts:
+            raise _Refused(404, "There is no such route.")
         self._authenticated(request, unquote(parts[0]))
         if not self._rate.allows(parts[0], time.monotonic()):
             raise _Refused(429, "Too many requests for this space: wait, and send fewer a second.")
@@ -242,9 +244,10 @@ def _external_id(identifier: Identifier, seen: Seen, collection: str) -> dict[st
 
 def _events(profile: Profile, asked: Asked, identities: Identities, profiles: Profiles) -> dict[str, Any]:
     """[?] Track calls alone, as the limits page says."""
+    wanted = _wanted(asked)
     sign = 1 if asked.query.get("sort") == "asc" else -1
     page = asked.page(
-        [event for event in profile.events if _wanted(event, asked)],
+        [event for event in profile.events if wanted(event)],
         key=lambda event: (sign * event.seen.at.timestamp(), sign * event.seen.sequence),
     )
     messages = profiles.messages([event.seen.sequence for event in page.items])
@@ -256,17 +259,22 @@ def _events(profile: Profile, asked: Asked, identities: Identities, profiles: Pr
     return {"data": data, "cursor": asked.cursor(page)}
 
 
-def _wanted(event: Event, asked: Asked) -> bool:
+def _wanted(asked: Asked) -> Callable[[Event], bool]:
+    """Whether an event is asked for."""
     include, exclude = asked.names("include"), asked.names("exclude")
-    start, end = asked.moment("start"), asked.moment("end")
-    at = event.seen.at
-    return (
-        at >= datetime.now(UTC) - timedelta(days=EVENT_DAYS)
-        and (include is None or event.name in include)
-        and (exclude is None or event.name not in exclude)
-        and (start is None or at >= start)
-        and (end is None or at < end)
-    )
+    oldest = datetime.now(UTC) - timedelta(days=EVENT_DAYS)
+    start, end = asked.moment("start") or oldest, asked.moment("end")
+
+    def wanted(event: Event) -> bool:
+        return (
+            event.seen.at >= oldest
+            and event.seen.at >= start
+            and (end is None or event.seen.at < end)
+            and (include is None or event.name in include)
+            and (exclude is None or event.name not in exclude)
+        )
+
+    return wanted
 
 
 def _event(event: Event, message: Mapping[str, Any], identities: Identities) -> dict[str, Any]:

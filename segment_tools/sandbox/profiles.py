@@ -33,8 +33,8 @@ class Profiles:
                 self._identities, self._through = Identities(), 0
             while found := self._store.since(self._through, _CHUNK):
                 for row in found:
+                    self._through = row[0]  # first, so that whatever is wrong with one stops no other
                     self._take(*row)
-                self._through = found[-1][0]
             return work(self._identities)
 
     def _take(

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from segment_tools.sandbox.judge import Verdict, delivered, iso
@@ -156,6 +156,8 @@ class Store:
         if self._path != ":memory:":
             self._reader, self._reading = self._connected(), threading.Lock()
         self._uncounted = 0
+        self._order, self._waiting = threading.Lock(), 0
+        self._upkeep_every = min(_UPKEEP_EVERY, (retention.messages or _UPKEEP_EVERY) // 10 + 1)
         self.generation = 0
         """How often everything was forgotten."""
         self._repeats = Repeats()
@@ -168,6 +170,7 @@ class Store:
     def _opened(self) -> sqlite3.Connection:
         if self._path != ":memory:":
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            Path(self._path).touch(mode=0o600)  # messages are people's data
         database = self._connected()
         _use_wal(database)
         database.execute("PRAGMA synchronous = FULL")
@@ -210,12 +213,31 @@ class Store:
         Not patient, it puts them together right here, unless that takes waiting, and leaves the disk to the other
         thread: that one would have to win back Python's lock from this one after every step.
         """
-        begun = not patient and self._begun_at_once(group)
-        self._queue.put(lambda: self._finish(group, begun, told))
+        with self._order:
+            # Never before what waits already: that would wait for the lock, and this for that.
+            begun = not patient and self._waiting == 0 and self._begun_at_once(group)
+            self._waiting += 1
+            self._queue.put(lambda: self._finish(group, begun, told))
 
     def _write_on(self) -> None:
-        while work := self._queue.get():
+        while True:
+            try:
+                work = self._queue.get(timeout=_UPKEEP_SECONDS)
+            except Empty:
+                work = self._keep_up_idle
+            if work is None:
+                return
             work()
+
+    def _keep_up_idle(self) -> None:
+        with self._writing:
+            self._keep_up_if_possible()
+
+    def _keep_up_if_possible(self) -> None:
+        try:
+            self._keep_up()
+        except sqlite3.Error:
+            _LOG.warning("the sandbox's file is locked or full: what is beyond the retention stays for now")
 
     def _begun_at_once(self, group: Sequence[Parcel]) -> bool:
         """Whether the messages are in a transaction that only has to be committed, the lock held."""
@@ -257,19 +279,21 @@ class Store:
             self._writer.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             self._undo()
-            self._writing.release()
+            self._written()
             told(error)
             return
-        try:
-            self._uncounted += sum(len(parcel.found) for parcel in group)
-            if self._uncounted >= _UPKEEP_EVERY:
-                self._keep_up()
-        except sqlite3.Error:
-            _LOG.warning("the sandbox's file is locked or full: what is beyond the retention stays for now")
-        finally:
-            self._writing.release()  # before anybody is told, who may want to write at once
+        self._uncounted += sum(len(parcel.found) for parcel in group)
+        if self._uncounted >= self._upkeep_every:
+            self._keep_up_if_possible()
+        self._written()
         told(None)
         self._tell()
+
+    def _written(self) -> None:
+        """Before anybody is told, who may want to write at once."""
+        self._writing.release()
+        with self._order:
+            self._waiting -= 1
 
     def _undo(self) -> None:
         """Where the disk is full, SQLite has ended the transaction by itself."""
@@ -346,8 +370,12 @@ class Store:
             )
         if self._retention.days is not None:
             since = iso(datetime.now(UTC) - timedelta(days=self._retention.days))
-            newest = "SELECT max(sequence) FROM messages WHERE received_at < ?"
-            self._writer.execute(f"DELETE FROM messages WHERE sequence <= ({newest})", (since,))  # noqa: S608
+            first = "SELECT sequence FROM messages WHERE received_at >= ? ORDER BY sequence LIMIT 1"
+            after = "SELECT max(sequence) + 1 FROM messages"
+            self._writer.execute(
+                f"DELETE FROM messages WHERE sequence < coalesce(({first}), ({after}))",  # noqa: S608
+                (since,),
+            )
 
     def messages(
         self,
@@ -433,12 +461,13 @@ class Store:
 
     def clear(self) -> int:
         """Forget everything; how many messages that were."""
-        with self._writing, self._transaction():
-            self._repeats.forget()
-            self._writer.execute("DELETE FROM counts")
-            self._writer.execute("UPDATE counted SET through = coalesce((SELECT seq FROM sqlite_sequence), 0)")
-            count = self._writer.execute("DELETE FROM messages").rowcount
-            self.generation += 1
+        with self._writing:
+            with self._transaction():
+                self._repeats.forget()
+                self._writer.execute("DELETE FROM counts")
+                self._writer.execute("UPDATE counted SET through = coalesce((SELECT seq FROM sqlite_sequence), 0)")
+                count = self._writer.execute("DELETE FROM messages").rowcount
+            self.generation += 1  # whoever reads it now finds nothing
         self._tell()
         return count
 
@@ -459,8 +488,11 @@ _WAL_PAGES = 4000
 _BUSY_MS = 5000
 """How long SQLite waits for another process's lock."""
 
+_UPKEEP_SECONDS = 60.0
+"""Between two upkeeps of a sandbox that gets no messages."""
+
 _UPKEEP_EVERY = 10_000
-"""Messages between two upkeeps: they count, and look at the retention."""
+"""Messages between two upkeeps, at most: they count, and look at the retention."""
 
 
 def _use_wal(database: sqlite3.Connection) -> None:

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from segment_tools.sandbox.faults import Faults
 from segment_tools.sandbox.http import authorization, basic_user, kept, read, refused
 from segment_tools.sandbox.intake import Intake
-from segment_tools.sandbox.json_text import Body, batch_of, object_of
-from segment_tools.sandbox.judge import TYPES, verdicts
+from segment_tools.sandbox.json_text import Body, batch_of, encoded, object_of
+from segment_tools.sandbox.judge import TYPES, column, verdicts
 from segment_tools.sandbox.oauth import Tokens
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.pixel import GIF, message_of
@@ -93,17 +93,19 @@ class Tracking:
         """Judge the messages of a request and keep them with the verdicts.
 
         Raises:
-            HTTPException: no write key, a token that is missing or wrong, or the file is locked or full.
-            ValueError: an item is no JSON.
+            HTTPException: no write key, a token that is missing or wrong, an item that is no JSON, or the file is
+                locked or full.
         """
         write_key = _write_key(headers, body.fields)
         source = self._sources.name_of(write_key)
         self._tokens.admit(*authorization(headers), source)
-        found = verdicts(body, kind if kind != BATCH else None)
+        try:
+            found = verdicts(body, kind if kind != BATCH else None)
+        except ValueError:
+            raise HTTPException(400, "malformed JSON") from None
         if not self._sources.knows(write_key):
             found = [verdict._replace(discarded="unknown_source") for verdict in found]
-        sent_at = body.fields.get("sentAt")
-        at = sent_at if isinstance(sent_at, str) else None
+        at = column(body.fields.get("sentAt"))
         await kept(self._intake.keep(Arrival(datetime.now(UTC), path, source, at), found))
 
     async def _pixel(self, request: Request) -> Response:
@@ -111,7 +113,9 @@ class Tracking:
         with suppress(ValueError, RecursionError, HTTPException):
             kind = request.path_params["kind"]
             if kind in TYPES:
-                await self.take(request.url.path, request.headers, Body(message_of(request.query_params)), kind)
+                text = encoded(message_of(request.query_params))
+                if len(text) <= limits.MESSAGE_BYTES:
+                    await self.take(request.url.path, request.headers, Body(object_of(text)), kind)
         return Response(GIF, media_type="image/gif", headers={"Cache-Control": "no-store"})
 
     async def _settings(self, request: Request) -> Response:
@@ -139,9 +143,10 @@ class _Taking:
         headers = Headers(scope=scope)
         text = await read(headers, receive, self._limit)
         try:
-            await self._tracking.take(scope["path"], headers, self._parsed(text), self._kind)
+            body = self._parsed(text)
         except ValueError:
             raise HTTPException(400, "malformed JSON") from None
+        await self._tracking.take(scope["path"], headers, body, self._kind)
         for message in _TAKEN:
             await send(message)
 

@@ -147,9 +147,9 @@ class Outcome:
             return float(value)
         try:
             then = parsedate_to_datetime(value)
-        except ValueError:
+            return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())
+        except (ValueError, OverflowError):
             return None
-        return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())
 
 
 def next_attempt(pace: Pace, outcome: Outcome, attempts: int, first: datetime, now: datetime) -> datetime | None:
@@ -157,5 +157,7 @@ def next_attempt(pace: Pace, outcome: Outcome, attempts: int, first: datetime, n
     if not outcome.passing:
         return None
     asked = outcome.retry_after(now)
-    due = now + timedelta(seconds=pace.wait(attempts) if asked is None else asked)
-    return due if due - first <= timedelta(seconds=pace.give_up) else None
+    last = first + timedelta(seconds=pace.give_up)
+    wait = max(pace.wait(attempts), min(asked or 0.0, pace.give_up))
+    due = now + timedelta(seconds=wait)
+    return min(due, last) if now < last and (due <= last or asked) else None

@@ -42,6 +42,8 @@ def _token(given: Namespace) -> str | None:
     if not token and not is_local(given.host):
         text = "Others than this machine could read what the sandbox took."
         raise NotConfigured("--host", text, hint="Set SEGMENT_SANDBOX_TOKEN or pass --token too, or leave --host out.")
+    if not token.isascii():
+        raise NotConfigured("--token", "--token must be plain ASCII: headers carry nothing else.")
     return token or None
 
 
