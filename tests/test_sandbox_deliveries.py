@@ -347,7 +347,7 @@ def test_waits_double_up_to_ten_minutes_with_some_chance(spread: float) -> None:
         (503, {"retry-after": "999999999"}, 0, 4 * 3600),
         (503, {"retry-after": "999999999"}, 3, 3600),
         (503, {"retry-after": "7"}, 4, None),
-        (503, {"retry-after": "Fri, 31 Dec 9999 23:59:59 -0100"}, 0, 1),
+        (503, {"retry-after": "Fri, 31 Dec 9999 23:59:59 -0100"}, 0, 4 * 3600),
         (404, {"retry-after": "7"}, 0, None),
         (304, {}, 0, None),
     ],
