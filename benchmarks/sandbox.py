@@ -70,13 +70,13 @@ def bare(listener: socket.socket, parses: bool) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def sandbox(listener: socket.socket, db: str) -> None:
-    """The sandbox as its command starts it, with a file on disk."""
+def sandbox(listener: socket.socket, folder: str) -> None:
+    """The sandbox as its command starts it, with a file on disk: a new one where there is none in the folder."""
     from segment_tools.sandbox.options import Options
     from segment_tools.sandbox.run import server, settle
     from segment_tools.sandbox.store import Store
 
-    store = Store(db)
+    store = Store(Path(folder) / "sandbox.db")
     settle()
     server(store, Options()).run(sockets=[listener])
 
@@ -163,26 +163,25 @@ def spread(values: list[float], unit: str) -> str:
 
 
 def measure(rounds: int, seconds: float) -> None:
-    """Print requests and messages a second of each side, and the ratios."""
-    with tempfile.TemporaryDirectory() as folder:
-        sides: dict[str, tuple[Callable[..., None], Any]] = {
-            "bare route, body read": (bare, False),
-            "bare route, JSON parsed": (bare, True),
-            "sandbox": (sandbox, str(Path(folder) / "sandbox.db")),
-        }
-        for path, batch in (("/v1/batch", BATCH), ("/v1/track", 1)):
-            found: dict[str, list[float]] = {side: [] for side in sides}
-            for _ in range(rounds):
-                for side, (serve, argument) in sides.items():
-                    with serving(serve, argument) as port:
-                        rate(port, path, batch, 0.5)
-                        found[side].append(rate(port, path, batch, seconds))
-            print(f"\n{path}, {batch} message{'s' * (batch > 1)} a request, {rounds} rounds of {seconds:g} s")
-            for side, rates in found.items():
-                ratios = [ours / theirs for ours, theirs in zip(found["sandbox"], rates, strict=True)]
-                print(f"  {side:24}{spread(rates, 'requests/s')}; sandbox is {statistics.median(ratios):.2f} of it")
-            stored = [each * batch for each in found["sandbox"]]
-            print(f"  {'messages stored':24}{spread(stored, 'messages/s')}")
+    """Print requests and messages a second of each side, and the ratios. Each time the sandbox begins a new file."""
+    sides: dict[str, Callable[[socket.socket, str], None]] = {
+        "bare route, body read": lambda listener, _: bare(listener, parses=False),
+        "bare route, JSON parsed": lambda listener, _: bare(listener, parses=True),
+        "sandbox": sandbox,
+    }
+    for path, batch in (("/v1/batch", BATCH), ("/v1/track", 1)):
+        found: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side, serve in sides.items():
+                with tempfile.TemporaryDirectory() as folder, serving(serve, folder) as port:
+                    rate(port, path, batch, 0.5)
+                    found[side].append(rate(port, path, batch, seconds))
+        print(f"\n{path}, {batch} message{'s' * (batch > 1)} a request, {rounds} rounds of {seconds:g} s")
+        for side, rates in found.items():
+            ratios = [ours / theirs for ours, theirs in zip(found["sandbox"], rates, strict=True)]
+            print(f"  {side:24}{spread(rates, 'requests/s')}; sandbox is {statistics.median(ratios):.2f} of it")
+        stored = [each * batch for each in found["sandbox"]]
+        print(f"  {'messages stored':24}{spread(stored, 'messages/s')}")
 
 
 def fill(db: Path, messages: int) -> None:
@@ -205,7 +204,7 @@ def debugger(messages: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         db = Path(folder) / "sandbox.db"
         fill(db, messages)
-        with serving(sandbox, str(db)) as port:
+        with serving(sandbox, folder) as port:
             paths = FIRST_PAGE
             took: list[float] = []
             _get(port, paths[0])

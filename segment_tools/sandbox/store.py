@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from segment_tools.sandbox.judge import Verdict, delivered, iso
+from segment_tools.sandbox.judge import TYPES, Verdict, delivered, iso
 from segment_tools.sandbox.repeats import HOURS, Repeats
 
 KEEP_MESSAGES = 1_000_000
@@ -66,8 +67,14 @@ _MIGRATIONS = (
         PRIMARY KEY (minute, type, discarded)
     ) WITHOUT ROWID
     """,
-        "CREATE TABLE counted (through INTEGER NOT NULL)",
-        "INSERT INTO counted VALUES (0)",
+        """
+    INSERT INTO counts SELECT
+        substr(received_at, 1, 16),
+        CASE WHEN type IN ('identify', 'track', 'page', 'screen', 'group', 'alias') THEN type ELSE '' END,
+        coalesce(discarded, ''),
+        count(*)
+    FROM messages GROUP BY 1, 2, 3
+    """,
     ),
     (
         """
@@ -155,7 +162,7 @@ class Store:
         self._writer = self._reader = self._opened()
         if self._path != ":memory:":
             self._reader, self._reading = self._connected(), threading.Lock()
-        self._uncounted = 0
+        self._untrimmed = 0
         self._order, self._waiting = threading.Lock(), 0
         self._upkeep_every = min(_UPKEEP_EVERY, (retention.messages or _UPKEEP_EVERY) // 10 + 1)
         self.generation = 0
@@ -282,8 +289,8 @@ class Store:
             self._written()
             told(error)
             return
-        self._uncounted += sum(len(parcel.found) for parcel in group)
-        if self._uncounted >= self._upkeep_every:
+        self._untrimmed += sum(len(parcel.found) for parcel in group)
+        if self._untrimmed >= self._upkeep_every:
             self._keep_up_if_possible()
         self._written()
         told(None)
@@ -307,13 +314,20 @@ class Store:
             listener()
 
     def _insert(self, group: Sequence[Parcel]) -> None:
+        counted: Counter[tuple[str, str, str]] = Counter()
         for arrival, found in ((parcel.arrival, parcel.found) for parcel in group):
-            shared = (iso(arrival.at), arrival.path, arrival.source, arrival.sent_at)
+            received_at = iso(arrival.at)
+            shared = (received_at, arrival.path, arrival.source, arrival.sent_at)
             rows = self._repeats.marked(found, arrival.at)
             for start in range(0, len(rows), _MOST_ROWS):
                 part = rows[start : start + _MOST_ROWS]
                 done = self._writer.execute(_insertion(len(part)), [*shared, *chain.from_iterable(part)])
                 self._known = done.lastrowid
+            kinds = Counter((row.type, row.discarded) for row in rows)
+            for (kind, discarded), total in kinds.items():
+                counted[received_at[:16], kind if kind in TYPES else "", discarded or ""] += total
+        values = [value for key, total in counted.items() for value in (*key, total)]
+        self._writer.execute(_counting(len(counted)), values)
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
@@ -332,12 +346,10 @@ class Store:
             yield
 
     def _keep_up(self) -> None:
-        """Count what was not yet counted, and forget what is beyond the retention; the counts stay."""
+        """Forget what is beyond the retention; the counts stay."""
         with self._transaction():
-            self._writer.execute(_COUNT_UP)
-            self._writer.execute("UPDATE counted SET through = coalesce((SELECT seq FROM sqlite_sequence), 0)")
             self._trim()
-        self._uncounted = 0
+        self._untrimmed = 0
 
     def _last_written(self) -> int:
         """The last message's number, whoever wrote it."""
@@ -430,9 +442,6 @@ class Store:
 
         Minutes before `since` are added up under an empty text: there may be many.
         """
-        with self._writing:
-            if self._uncounted:
-                self._keep_up()
         return self._read(
             "SELECT '', type, discarded, sum(total) FROM counts WHERE minute < ? GROUP BY 2, 3"
             " UNION ALL SELECT minute, type, discarded, total FROM counts WHERE minute >= ?",
@@ -465,22 +474,11 @@ class Store:
             with self._transaction():
                 self._repeats.forget()
                 self._writer.execute("DELETE FROM counts")
-                self._writer.execute("UPDATE counted SET through = coalesce((SELECT seq FROM sqlite_sequence), 0)")
                 count = self._writer.execute("DELETE FROM messages").rowcount
             self.generation += 1  # whoever reads it now finds nothing
         self._tell()
         return count
 
-
-_COUNT_UP = """
-    INSERT INTO counts SELECT
-        substr(received_at, 1, 16),
-        CASE WHEN type IN ('identify', 'track', 'page', 'screen', 'group', 'alias') THEN type ELSE '' END,
-        coalesce(discarded, ''),
-        count(*)
-    FROM messages WHERE sequence > (SELECT through FROM counted) GROUP BY 1, 2, 3
-    ON CONFLICT (minute, type, discarded) DO UPDATE SET total = total + excluded.total
-"""
 
 _WAL_PAGES = 4000
 """Of 4 KB, until the log is copied into the file; writing stands still meanwhile, at SQLite's own 1,000 often."""
@@ -492,7 +490,7 @@ _UPKEEP_SECONDS = 60.0
 """Between two upkeeps of a sandbox that gets no messages."""
 
 _UPKEEP_EVERY = 10_000
-"""Messages between two upkeeps, at most: they count, and look at the retention."""
+"""Messages between two looks at the retention, at most."""
 
 
 def _use_wal(database: sqlite3.Connection) -> None:
@@ -525,6 +523,13 @@ def _insertion(rows: int) -> str:
     row = f"({', '.join('?' * len(_OWN))})"
     shared, values = ", ".join("?" * len(_SHARED)), ", ".join([row] * rows)
     return f"INSERT INTO messages ({', '.join((*_SHARED, *_OWN))}) SELECT {shared}, * FROM (VALUES {values})"  # noqa: S608
+
+
+@cache
+def _counting(rows: int) -> str:
+    values = ", ".join(["(?, ?, ?, ?)"] * rows)
+    conflict = "ON CONFLICT (minute, type, discarded) DO UPDATE SET total = total + excluded.total"
+    return f"INSERT INTO counts VALUES {values} {conflict}"  # noqa: S608
 
 
 def _where(
