@@ -403,7 +403,7 @@ def test_what_could_not_be_kept_is_no_repeat_when_it_comes_again(patient: bool, 
 def test_a_locked_file_answers_503_keeps_nothing_and_takes_again_once_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segment_tools.sandbox.store._BUSY_MS", 50)
+    monkeypatch.setattr("segment_tools.sandbox.store.BUSY_MS", 50)
     with Sandbox(tmp_path / "sandbox.db") as sandbox, connection(sandbox) as http:
         take(http, "/v1/track", TRACK)
         with closing(sqlite3.connect(tmp_path / "sandbox.db", isolation_level=None)) as other:

@@ -8,7 +8,6 @@ import json
 import logging
 import sqlite3
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,6 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from segment_tools.sandbox.database import BUSY_MS, MEMORY, connected, opened
 from segment_tools.sandbox.judge import TYPES, Verdict, delivered, iso
 from segment_tools.sandbox.repeats import HOURS, Repeats
 
@@ -28,74 +28,6 @@ KEEP_MESSAGES = 1_000_000
 """How many messages a sandbox keeps unless told otherwise: about a gigabyte of ordinary ones."""
 
 _LOG = logging.getLogger(__name__)
-
-_MIGRATIONS = (
-    (
-        """
-    CREATE TABLE messages (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        received_at TEXT NOT NULL,
-        path TEXT NOT NULL,
-        source TEXT NOT NULL,
-        type TEXT,
-        user_id TEXT,
-        event TEXT,
-        message_id TEXT,
-        discarded TEXT,
-        sent TEXT NOT NULL,
-        message TEXT
-    )
-    """,
-        "CREATE INDEX messages_by_message_id ON messages (message_id, received_at)",
-    ),
-    (
-        "ALTER TABLE messages RENAME COLUMN event TO name",
-        "DROP INDEX messages_by_message_id",
-        "ALTER TABLE messages ADD COLUMN anonymous_id TEXT",
-        "ALTER TABLE messages ADD COLUMN sent_at TEXT",
-        """
-    UPDATE messages SET sent_at =
-        CASE json_type(message, '$.sentAt') WHEN 'text' THEN json_extract(message, '$.sentAt') END
-    """,
-        "ALTER TABLE messages DROP COLUMN message",
-        """
-    CREATE TABLE counts (
-        minute TEXT NOT NULL,
-        type TEXT NOT NULL,
-        discarded TEXT NOT NULL,
-        total INTEGER NOT NULL,
-        PRIMARY KEY (minute, type, discarded)
-    ) WITHOUT ROWID
-    """,
-        """
-    INSERT INTO counts SELECT
-        substr(received_at, 1, 16),
-        CASE WHEN type IN ('identify', 'track', 'page', 'screen', 'group', 'alias') THEN type ELSE '' END,
-        coalesce(discarded, ''),
-        count(*)
-    FROM messages GROUP BY 1, 2, 3
-    """,
-    ),
-    (
-        """
-    CREATE TABLE deliveries (
-        sequence INTEGER NOT NULL,
-        webhook TEXT NOT NULL,
-        state TEXT NOT NULL DEFAULT 'pending',
-        attempts INTEGER NOT NULL DEFAULT 0,
-        first_at TEXT,
-        due_at TEXT,
-        last_status,
-        PRIMARY KEY (sequence, webhook)
-    ) WITHOUT ROWID
-    """,
-        "CREATE INDEX deliveries_due ON deliveries (webhook, due_at) WHERE state = 'pending'",
-    ),
-)
-"""Each step brings a store one version further; the version is SQLite's own `user_version`."""
-
-_LOCK_TRIES, _LOCK_SECONDS = 100, 0.05
-"""As long as SQLite itself waits for a lock: five seconds."""
 
 _MOST_ROWS = 2_500
 """In one statement: SQLite takes 32,766 values."""
@@ -153,15 +85,15 @@ class Store:
     """A sandbox's messages, in a file or in memory (`:memory:`)."""
 
     def __init__(self, path: str | Path, retention: Retention = Retention()) -> None:
-        self._path = str(path) if str(path) == ":memory:" else str(Path(path).expanduser())
+        self._path = str(path) if str(path) == MEMORY else str(Path(path).expanduser())
         self._retention = retention
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._listeners: list[Callable[[], None]] = []
         self._writing = threading.Lock()
         self._reading = self._writing
-        self._writer = self._reader = self._opened()
-        if self._path != ":memory:":
-            self._reader, self._reading = self._connected(), threading.Lock()
+        self._writer = self._reader = opened(self._path)
+        if self._path != MEMORY:
+            self._reader, self._reading = connected(self._path), threading.Lock()
         self._untrimmed = 0
         self._order, self._waiting = threading.Lock(), 0
         self._upkeep_every = min(_UPKEEP_EVERY, (retention.messages or _UPKEEP_EVERY) // 10 + 1)
@@ -173,20 +105,6 @@ class Store:
             self._keep_up()
         self._thread = threading.Thread(target=self._write_on, name="segment-sandbox-store", daemon=True)
         self._thread.start()
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._path != ":memory:":
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            Path(self._path).touch(mode=0o600)  # messages are people's data
-        database = self._connected()
-        _use_wal(database)
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-        _migrate(database)
-        return database
-
-    def _connected(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, _BUSY_MS / 1000, check_same_thread=False, isolation_level=None)
 
     def close(self) -> None:
         """Write what waits, and close the file."""
@@ -272,7 +190,7 @@ class Store:
         except sqlite3.OperationalError:
             return False
         finally:
-            self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            self._writer.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         return True
 
     def _finish(self, group: Sequence[Parcel], begun: bool, told: Callable[[Exception | None], None]) -> None:
@@ -480,41 +398,11 @@ class Store:
         return count
 
 
-_WAL_PAGES = 4000
-"""Of 4 KB, until the log is copied into the file; writing stands still meanwhile, at SQLite's own 1,000 often."""
-
-_BUSY_MS = 5000
-"""How long SQLite waits for another process's lock."""
-
 _UPKEEP_SECONDS = 60.0
 """Between two upkeeps of a sandbox that gets no messages."""
 
 _UPKEEP_EVERY = 10_000
 """Messages between two looks at the retention, at most."""
-
-
-def _use_wal(database: sqlite3.Connection) -> None:
-    """Let readers read beside the writer. SQLite waits for every lock but the one that this needs, so we do."""
-    for patience in range(_LOCK_TRIES, 0, -1):
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if patience == 1:
-                raise
-            time.sleep(_LOCK_SECONDS)
-        else:
-            return
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    """Bring the file up to date, one process at a time: another may have made the same file just now."""
-    database.execute("BEGIN IMMEDIATE")
-    with database:
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        for number, step in enumerate(_MIGRATIONS[version:], start=version + 1):
-            for statement in step:
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {number}")
 
 
 @cache
