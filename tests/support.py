@@ -28,6 +28,17 @@ ROOT = Path(__file__).parent.parent
 KEY = "wk-RECOGNISABLE-4f9c2b71d0"
 """A write key that no other text contains."""
 
+TRACK: dict[str, Any] = {"type": "track", "event": "Order Completed", "userId": "u1", "properties": {"revenue": 9.5}}
+MIXED: list[dict[str, Any]] = [
+    TRACK,
+    {"type": "page", "anonymousId": "a1", "name": "Home"},
+    {"type": "track", "userId": "u2"},
+    {"type": "purchase", "userId": "u3"},
+    {"type": "identify", "userId": "u4", "messageId": "m1"},
+    {"type": "identify", "userId": "u4", "messageId": "m1"},
+]
+"""Accepted, accepted, without an event, of no type, accepted, and the same once more."""
+
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123000, tzinfo=UTC)
 SENT_AT = "2026-11-23T12:00:00.123Z"
 

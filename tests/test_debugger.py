@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support import KEY, WAIT, Caller, comparable
+from support import KEY, MIXED, TRACK, WAIT, Caller, comparable
 
 from segment_tools.sandbox.counts import counts
 from segment_tools.sandbox.json_text import Body
@@ -27,15 +27,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-TRACK: dict[str, Any] = {"type": "track", "event": "Order Completed", "userId": "u1", "properties": {"revenue": 9.5}}
-BATCH: list[dict[str, Any]] = [
-    TRACK,
-    {"type": "page", "anonymousId": "a1", "name": "Home"},
-    {"type": "track", "userId": "u2"},
-    {"type": "purchase", "userId": "u3"},
-    {"type": "identify", "userId": "u4", "messageId": "m1"},
-    {"type": "identify", "userId": "u4", "messageId": "m1"},
-]
 VERDICTS = [None, None, "event_not_defined", "bad_request", None, "duplicate"]
 
 
@@ -130,13 +121,13 @@ def test_a_summary_says_what_a_list_shows(http: httpx.Client) -> None:
     ids=str,
 )
 def test_summaries_are_found_by_each_filter(query: dict[str, str], places: list[int], http: httpx.Client) -> None:
-    send(http, *BATCH)
+    send(http, *MIXED)
     numbers = [row["sequence"] for row in reversed(summaries(http))]
     assert [numbers.index(row["sequence"]) for row in summaries(http, **query)] == places
 
 
 def test_older_summaries_are_reached_by_before_and_newer_by_after(http: httpx.Client) -> None:
-    send(http, *BATCH)
+    send(http, *MIXED)
     rows = summaries(http)
     number = str(rows[2]["sequence"])
     assert summaries(http, before=number, limit="2") == rows[3:5]
@@ -164,7 +155,7 @@ def test_one_message_is_shown_whole(http: httpx.Client) -> None:
 
 
 def test_a_discard_says_what_it_means_and_how_to_mend_it(http: httpx.Client) -> None:
-    send(http, *BATCH)
+    send(http, *MIXED)
     found = [http.get(f"/_sandbox/messages/{row['sequence']}").json() for row in reversed(summaries(http))]
     assert [row["discarded"] for row in found] == VERDICTS
     assert [row["meaning"] for row in found] == [code and REASONS[code] for code in VERDICTS]
@@ -196,7 +187,7 @@ def test_the_curl_command_sends_the_same_message_again(path: str, http: httpx.Cl
     assert [second[name] for name in ("sent", "source")] == [first[name] for name in ("sent", "source")]
 
 
-@pytest.mark.parametrize("item", [*BATCH[:4], [1], "text", None, {"type": "track"}], ids=str)
+@pytest.mark.parametrize("item", [*MIXED[:4], [1], "text", None, {"type": "track"}], ids=str)
 def test_the_curl_command_of_a_batch_item_gets_the_same_verdict(item: Any, http: httpx.Client) -> None:
     send(http, item)
     first = newest(http)
@@ -248,7 +239,7 @@ def test_half_a_character_and_a_script_are_carried_as_escapes(http: httpx.Client
 
 
 def test_counts_are_by_type_by_verdict_and_by_minute(http: httpx.Client) -> None:
-    send(http, *BATCH)
+    send(http, *MIXED)
     found = http.get("/_sandbox/counts").json()
     assert found["total"] == 6
     assert found["byType"] == {"track": 2, "page": 1, "identify": 2, "other": 1}
@@ -336,7 +327,7 @@ def streaming(http: httpx.Client, headers: dict[str, str] | None = None, **query
 def test_the_stream_says_what_arrives_with_its_number(http: httpx.Client) -> None:
     with streaming(http) as events:
         assert events.counts()["total"] == 0
-        send(http, *BATCH)
+        send(http, *MIXED)
         number, data = events.news()
         assert data == {"messages": summaries(http), "skipped": 0, "last": int(number)}
         send(http, TRACK)
@@ -347,13 +338,13 @@ def test_the_stream_says_what_arrives_with_its_number(http: httpx.Client) -> Non
 def test_the_stream_says_only_what_its_filters_let_through(http: httpx.Client) -> None:
     with streaming(http, type="track", discarded="false") as events:
         events.counts()
-        send(http, *BATCH)
+        send(http, *MIXED)
         assert [row["name"] for row in events.news()[1]["messages"]] == ["Order Completed"]
 
 
 @pytest.mark.parametrize("way", ["after", "last-event-id", "both"])
 def test_the_stream_goes_on_where_it_was(way: str, http: httpx.Client) -> None:
-    send(http, *BATCH)
+    send(http, *MIXED)
     rows = summaries(http)
     seen = str(rows[2]["sequence"])
     query = {"after": {"after": seen, "last-event-id": "", "both": "0"}[way]}

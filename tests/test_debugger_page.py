@@ -12,7 +12,7 @@ import httpx
 import node as node_tools
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
-from support import KEY, WAIT, mcp, rows, settings
+from support import KEY, MIXED, TRACK, WAIT, mcp, rows, settings
 
 from segment_tools.sandbox.judge import REASONS
 from segment_tools.sandbox.options import Options
@@ -22,15 +22,6 @@ from segment_tools.sandbox.sources import Sources
 BOUND = 5_000
 """Milliseconds that nothing on the page takes: what does, hangs."""
 
-TRACK: dict[str, Any] = {"type": "track", "event": "Order Completed", "userId": "u1", "properties": {"revenue": 9.5}}
-MIXED: list[dict[str, Any]] = [
-    TRACK,
-    {"type": "page", "anonymousId": "a1", "name": "Home"},
-    {"type": "track", "userId": "u2"},
-    {"type": "purchase", "userId": "u3"},
-    {"type": "identify", "userId": "u4", "messageId": "m1"},
-    {"type": "identify", "userId": "u4", "messageId": "m1"},
-]
 
 PROFILE: dict[str, Any] = {
     "segmentId": "use_1abc",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,23 @@ def routes(store: Store) -> list[Route]:
 
 def _file(path: str, name: str) -> Route:
     """The route of one of the page's files, which the browser asks for anew each time and gets when it changed."""
-    content = (_FILES / name).read_bytes()
-    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    headers = {**_HEADERS, "ETag": tag}
     media_type = _TYPES[Path(name).suffix]
 
     async def serve(request: Request) -> Response:
+        content, tag = _read(name)
+        headers = {**_HEADERS, "ETag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=media_type, headers=headers)
 
     return Route(path, serve, methods=["GET"])
+
+
+@cache
+def _read(name: str) -> tuple[bytes, str]:
+    """The file and its tag, read when it is first asked for."""
+    content = (_FILES / name).read_bytes()
+    return content, f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
 def _answer(found: dict[str, Any]) -> Response:

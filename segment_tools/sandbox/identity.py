@@ -123,6 +123,9 @@ class Collection:
         wanted = list(dict.fromkeys(identifiers))
         while wanted:
             found = self._matching(wanted)
+            if len(found) == 1 and all(each in found[0].external_ids for each in wanted):
+                found[0].last = seen
+                return found[0]
             if _allowed(found, wanted):
                 return self._joined(found, wanted, seen)
             wanted.pop()
@@ -136,8 +139,6 @@ class Collection:
     def _joined(self, found: Sequence[Profile], wanted: Sequence[Identifier], seen: Seen) -> Profile:
         profile = found[0] if found else Profile(_segment_id(self.name, seen), seen, seen)
         profile.last = seen
-        if len(found) == 1 and all(each in profile.external_ids for each in wanted):
-            return profile
         because = tuple(each for each in wanted if self.find(each))
         for other in found[1:]:
             _absorb(profile, other, because, seen)
@@ -151,8 +152,6 @@ class Collection:
 
 def _allowed(found: Sequence[Profile], wanted: Sequence[Identifier]) -> bool:
     """Whether one profile may have all of these identifiers and merges."""
-    if len(found) == 1 and all(each in found[0].external_ids for each in wanted):
-        return True
     together = {*wanted, *(each for profile in found for each in profile.external_ids)}
     merges = sum(len(profile.merges) for profile in found) + max(0, len(found) - 1)
     counts: dict[str, int] = {}

@@ -253,10 +253,6 @@ class Store:
         with self._writing, self._transaction():
             yield self._writer
 
-    def query(self, text: str, values: Sequence[object]) -> list[Any]:
-        """The rows of a query, for what is kept beside the messages."""
-        return self._read(text, values)
-
     @contextmanager
     def _transaction(self) -> Generator[None]:
         self._writer.execute("BEGIN IMMEDIATE")
@@ -317,11 +313,11 @@ class Store:
         """The newest first, whole; `filters` are of `FILTERS`, `before` a sequence number."""
         where, values = _where(filters or {}, discarded, before, None)
         query = f"SELECT {_SUMMARY}, sent_at, sent FROM messages {where} ORDER BY sequence DESC LIMIT ?"  # noqa: S608
-        return [_shown(row) for row in self._read(query, (*values, limit))]
+        return [_shown(row) for row in self.query(query, (*values, limit))]
 
     def message(self, sequence: int) -> dict[str, Any] | None:
         """One message, whole."""
-        found = self._read(f"SELECT {_SUMMARY}, sent_at, sent FROM messages WHERE sequence = ?", (sequence,))  # noqa: S608
+        found = self.query(f"SELECT {_SUMMARY}, sent_at, sent FROM messages WHERE sequence = ?", (sequence,))  # noqa: S608
         return _shown(found[0]) if found else None
 
     def summaries(
@@ -335,21 +331,21 @@ class Store:
         """What a list shows of each message, the newest first."""
         where, values = _where(filters, discarded, before, after)
         query = f"SELECT {_SUMMARY} FROM messages {where} ORDER BY sequence DESC LIMIT ?"  # noqa: S608
-        return [_summary(row) for row in self._read(query, (*values, limit))]
+        return [_summary(row) for row in self.query(query, (*values, limit))]
 
     def numbered(self, sequences: Sequence[int]) -> list[dict[str, Any]]:
         """Those messages of these numbers that are still kept, whole."""
         query = f"SELECT {_SUMMARY}, sent_at, sent FROM messages {_NUMBERED}"  # noqa: S608
-        return [_shown(row) for row in self._read(query, (json.dumps(sequences),))]
+        return [_shown(row) for row in self.query(query, (json.dumps(sequences),))]
 
     def summaries_of(self, sequences: Sequence[int]) -> list[dict[str, Any]]:
         """What a list shows of those messages of these numbers that are still kept."""
         query = f"SELECT {_SUMMARY} FROM messages {_NUMBERED}"  # noqa: S608
-        return [_summary(row) for row in self._read(query, (json.dumps(sequences),))]
+        return [_summary(row) for row in self.query(query, (json.dumps(sequences),))]
 
     def since(self, sequence: int, limit: int) -> list[tuple[int, str, str, Any, Any, Any]]:
         """Accepted messages after one, the oldest first: sequence, receivedAt, source, messageId, sentAt and JSON."""
-        return self._read(
+        return self.query(
             "SELECT sequence, received_at, source, message_id, sent_at, sent FROM messages"
             " WHERE sequence > ? AND discarded IS NULL ORDER BY sequence LIMIT ?",
             (sequence, limit),
@@ -360,17 +356,17 @@ class Store:
 
         Minutes before `since` are added up under an empty text: there may be many.
         """
-        return self._read(
+        return self.query(
             "SELECT '', type, discarded, sum(total) FROM counts WHERE minute < ? GROUP BY 2, 3"
             " UNION ALL SELECT minute, type, discarded, total FROM counts WHERE minute >= ?",
             (since, since),
         )
 
     def sources(self) -> list[str]:
-        """The sources that sent something; kept with the counts' cheapness in mind: those of the newest messages."""
+        """The sources of the newest 10,000 messages, by name."""
         return [
             name
-            for (name,) in self._read(
+            for (name,) in self.query(
                 "SELECT DISTINCT source FROM (SELECT source FROM messages ORDER BY sequence DESC LIMIT 10000)"
                 " ORDER BY source",
                 (),
@@ -379,12 +375,13 @@ class Store:
 
     def last(self) -> int:
         """The newest message's sequence number; 0 where there was none."""
-        found = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'messages'", ())
+        found = self.query("SELECT seq FROM sqlite_sequence WHERE name = 'messages'", ())
         return found[0][0] if found else 0
 
-    def _read(self, query: str, values: Sequence[object]) -> list[Any]:
+    def query(self, text: str, values: Sequence[object]) -> list[Any]:
+        """The rows of a query."""
         with self._reading:
-            return self._reader.execute(query, values).fetchall()
+            return self._reader.execute(text, values).fetchall()
 
     def clear(self) -> int:
         """Forget everything; how many messages that were."""
