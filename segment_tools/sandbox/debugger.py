@@ -1,12 +1,10 @@
 """The debugger: a page that shows live what becomes of every message, and the routes it asks."""
 
 import hashlib
-import json
 import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,7 +13,7 @@ from starlette.routing import Route
 
 from segment_tools.sandbox.again import curl, tool_call
 from segment_tools.sandbox.counts import counts
-from segment_tools.sandbox.http import looked_up
+from segment_tools.sandbox.http import looked_up, shown
 from segment_tools.sandbox.judge import REASONS
 from segment_tools.sandbox.looking import look_of
 from segment_tools.sandbox.store import Store
@@ -45,7 +43,7 @@ def routes(store: Store) -> list[Route]:
         # Asked first: a message that comes in between is told twice, by the list and by the stream, and not missed.
         last = await looked_up(store.last)
         found = await looked_up(store.summaries, asked.filters, asked.discarded, asked.limit, asked.before, asked.after)
-        return _answer({"messages": found, "last": last})
+        return shown({"messages": found, "last": last})
 
     async def message(request: Request) -> Response:
         number = request.path_params["sequence"]
@@ -53,7 +51,7 @@ def routes(store: Store) -> list[Route]:
         if found is None:
             raise HTTPException(404, "no message has this sequence number")
         sent = found["sent"]
-        return _answer({
+        return shown({
             **found,
             "meaning": REASONS.get(found["discarded"]),
             "curl": curl(sent, found["discarded"], found["path"], str(request.base_url).rstrip("/")),
@@ -61,10 +59,10 @@ def routes(store: Store) -> list[Route]:
         })  # fmt: skip
 
     async def count(_: Request) -> Response:
-        return _answer(await looked_up(counts, store, datetime.now(UTC)))
+        return shown(await looked_up(counts, store, datetime.now(UTC)))
 
     async def sources(_: Request) -> Response:
-        return _answer({"sources": await looked_up(store.sources)})
+        return shown({"sources": await looked_up(store.sources)})
 
     scripts = sorted((_FILES / "debugger").glob("*.js"))
     return [
@@ -97,8 +95,3 @@ def _read(name: str) -> tuple[bytes, str]:
     """The file and its tag, read when it is first asked for."""
     content = (_FILES / name).read_bytes()
     return content, f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-
-
-def _answer(found: dict[str, Any]) -> Response:
-    """The answer as JSON with escapes: what somebody sent may hold half a character, which only an escape carries."""
-    return Response(json.dumps(found, separators=(",", ":")), media_type="application/json")

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from segment_tools.sandbox.http import read
+from segment_tools.sandbox.http import read, shown
 from segment_tools.sandbox.json_text import object_of
 
 OWN_FIELDS = {
@@ -240,10 +240,10 @@ def routes(faults: Faults) -> list[Route]:
             fault = fault_in(await read(request.headers, request.receive, _FAULT_BYTES))
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
-        return _json(faults.add(fault), 201)
+        return shown(faults.add(fault), 201)
 
     async def look(_: Request) -> Response:
-        return _json({"faults": faults.shown()})
+        return shown({"faults": faults.shown()})
 
     async def clear(_: Request) -> Response:
         return JSONResponse({"deleted": faults.clear()})
@@ -260,8 +260,3 @@ def routes(faults: Faults) -> list[Route]:
         Route("/faults", clear, methods=["DELETE"]),
         Route("/faults/{number}", remove, methods=["DELETE"]),
     ]
-
-
-def _json(content: object, status: int = 200) -> Response:
-    """With escapes: a fault's body may hold half a character."""
-    return Response(json.dumps(content), status, media_type="application/json")

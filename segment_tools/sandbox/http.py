@@ -1,9 +1,10 @@
 """What the sandbox's routes share: reading a bounded body, Segment's error shape, the key in Basic authentication."""
 
 import base64
+import json
 import sqlite3
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from starlette.concurrency import run_in_threadpool
@@ -39,6 +40,11 @@ async def refused(_: Request, error: Exception) -> Response:
     refusal = cast("HTTPException", error)
     said = {"success": False, "message": refusal.detail, "code": CODES.get(refusal.status_code, "error")}
     return JSONResponse(said, refusal.status_code, refusal.headers)
+
+
+def shown(found: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer as JSON with escapes: what somebody sent may hold half a character, which only an escape carries."""
+    return Response(json.dumps(found, separators=(",", ":")), status, headers, "application/json")
 
 
 async def failed(_: Request, __: Exception) -> Response:

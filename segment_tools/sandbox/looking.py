@@ -1,6 +1,5 @@
 """`/_sandbox/messages` and its like: what became of what the sandbox took."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from segment_tools.sandbox.http import looked_up
+from segment_tools.sandbox.http import looked_up, shown
 from segment_tools.sandbox.judge import REASONS
 from segment_tools.sandbox.store import FILTERS, Store
 
@@ -40,8 +39,7 @@ def routes(store: Store) -> list[Route]:
         if asked.after is not None:
             raise HTTPException(400, "after belongs to /_sandbox/summaries and /_sandbox/stream")
         found = await looked_up(store.messages, asked.filters, asked.discarded, asked.limit, asked.before)
-        # With escapes: what somebody sent may hold half a character, which only an escape can carry.
-        return Response(json.dumps({"messages": found}), media_type="application/json")
+        return shown({"messages": found})
 
     async def clear(_: Request) -> Response:
         return JSONResponse({"deleted": await looked_up(store.clear)})

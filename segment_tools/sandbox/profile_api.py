@@ -3,7 +3,6 @@
 Source: https://segment.com/docs/unify/profile-api/; what it leaves open is marked [?].
 """
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from segment_tools.sandbox.http import authorization, basic_user, looked_up
+from segment_tools.sandbox.http import authorization, basic_user, looked_up, shown
 from segment_tools.sandbox.identity import Collection, Event, Identifier, Identities, Profile, Seen
 from segment_tools.sandbox.judge import iso, moment_of
 from segment_tools.sandbox.options import Spaces
@@ -80,12 +79,11 @@ class _Api:
             found = await self._found(request)
         except _Refused as refusal:
             said = {"error": {"code": _CODES[refusal.status], "message": refusal.message}}
-            return Response(json.dumps(said), refusal.status, headers, "application/json")
+            return shown(said, refusal.status, headers)
         except HTTPException as refusal:
             said = {"error": {"code": "internal_error", "message": refusal.detail}}
-            return Response(json.dumps(said), refusal.status_code, headers, "application/json")
-        # With escapes: what somebody sent may hold half a character, which only an escape can carry.
-        return Response(json.dumps(found), 200, headers, "application/json")
+            return shown(said, refusal.status_code, headers)
+        return shown(found, headers=headers)
 
     async def _found(self, request: Request) -> dict[str, Any]:
         parts = request.scope["raw_path"].decode("ascii", "replace").split("?")[0].split("/")[3:]

@@ -1,7 +1,6 @@
 """`/_sandbox/profiles`: the profiles as the debugger shows them, with the merges that made each."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -10,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from segment_tools.sandbox.http import looked_up
+from segment_tools.sandbox.http import looked_up, shown
 from segment_tools.sandbox.identity import Collection, Identifier, Identities, Merge, Profile, Seen
 from segment_tools.sandbox.judge import iso
 from segment_tools.sandbox.looking import number
@@ -28,24 +27,19 @@ def routes(profiles: Profiles) -> list[Route]:
         text = query.pop("text", "").lower()
         if query:
             raise HTTPException(400, "profiles are looked for by text and limit")
-        return _answer({"profiles": await looked_up(_listed, profiles, text, limit)})
+        return shown({"profiles": await looked_up(_listed, profiles, text, limit)})
 
-    async def shown(request: Request) -> Response:
+    async def one(request: Request) -> Response:
         names = request.path_params
         found = await looked_up(_shown, profiles, names["collection"], names["segment_id"])
         if found is None:
             raise HTTPException(404, "there is no such profile")
-        return _answer(found)
+        return shown(found)
 
     return [
         Route("/profiles", listed, methods=["GET"]),
-        Route("/profiles/{collection}/{segment_id}", shown, methods=["GET"]),
+        Route("/profiles/{collection}/{segment_id}", one, methods=["GET"]),
     ]
-
-
-def _answer(found: Mapping[str, Any]) -> Response:
-    # With escapes: what somebody sent may hold half a character, which only an escape can carry.
-    return Response(json.dumps(found), media_type="application/json")
 
 
 def _listed(profiles: Profiles, text: str, limit: int) -> list[dict[str, Any]]:
