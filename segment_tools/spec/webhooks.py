@@ -1,0 +1,165 @@
+"""What Segment sends to a webhook: whether it is genuine, and which messages it carries.
+
+Segment's scheme is weak, and nothing here can make it stronger. Of a batch only the first message is signed, so whoever
+has seen one signed message can put others behind it. Nor is there a time in what is signed: an old request stays
+genuine for ever, and what guards against hearing it twice is to drop a messageId that is known.
+
+Source: https://segment.com/docs/connections/destinations/catalog/webhooks/ and .../actions-webhook/.
+"""
+
+import hashlib
+import hmac
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+from segment_tools.spec import limits
+from segment_tools.spec.json_objects import depth_of, is_encodable_text
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Delivery:
+    """One message as a webhook received it. Its repr shows nothing of it: messages are people's data."""
+
+    key: str
+    """What tells it from every other: its messageId where it has one, else a hash of its bytes."""
+    body: str
+    """The message's JSON, as it came."""
+    type: str | None
+    """Also `delete`, the notice that a user is to be deleted. These are None where they are no text."""
+    event: str | None
+    user_id: str | None
+    """A notice of deletion may write it `userID`."""
+    channel: str | None
+    """Where the message came from: `browser`, `client` or `server`; also found in its context."""
+    message_id: str | None
+
+    def __repr__(self) -> str:
+        return "Delivery()"
+
+
+def genuine(body: bytes, signature: str, secret: str) -> bool:
+    """Whether `X-Signature` was made with the secret: the HMAC-SHA1 of the body, or of a batch's first message.
+
+    The bytes are taken as they came, since JSON that is written again differs: JavaScript writes 1.0 as 1. An empty
+    secret makes nothing genuine. Never raises, whatever it is given.
+    """
+    signed = _signed(body)
+    if signed is None or not secret:
+        return False
+    expected = hmac.digest(secret.encode(errors="surrogatepass"), signed, "sha1").hex()
+    given = signature.strip(" ").encode(errors="surrogatepass")  # text that is not ASCII cannot be compared
+    return hmac.compare_digest(expected.encode(), given)
+
+
+def deliveries_of(body: bytes) -> tuple[Delivery, ...]:
+    """The messages of a request, in its order; of any type, also of one that is not known.
+
+    Raises:
+        ValueError: it holds no JSON object, and no array of objects. The text repeats nothing of it.
+    """
+    try:
+        return tuple(_delivery(text, message) for text, message in _messages(body.decode()))
+    except (ValueError, RecursionError):
+        # The exception that is left out here holds the body.
+        raise ValueError("The body is no JSON object, and no array of JSON objects.") from None
+
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def _signed(body: bytes) -> bytes | None:
+    """What the signature is of; None for a batch that has no first message."""
+    if not body.lstrip(b" \t\n\r").startswith(b"["):
+        return body
+    try:
+        first, _ = next(_elements(body.decode()), ("", None))
+    except (ValueError, RecursionError):
+        return None
+    return first.encode() or None
+
+
+def _messages(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each message, and its JSON as it came."""
+    if text.lstrip(" \t\n\r").startswith("["):
+        found = _elements(text)
+    else:
+        found = iter([(text, cast("object", _DECODER.decode(text)))])
+    for raw, message in found:
+        if not isinstance(message, dict) or _too_deep(raw, cast("dict[str, Any]", message)):
+            raise ValueError("no message")
+        yield raw, cast("dict[str, Any]", message)
+
+
+def _elements(text: str) -> Iterator[tuple[str, object]]:
+    """Each element of a JSON array, and its JSON as it came.
+
+    Raises:
+        ValueError, RecursionError: when it comes to what is no JSON.
+    """
+    at = _after_space(text, _after_space(text, 0) + 1)
+    if text[at:].rstrip(" \t\n\r") == "]":
+        return
+    mark = ","
+    while mark == ",":
+        at = _after_space(text, at)
+        element, end = _DECODER.raw_decode(text, at)
+        yield text[at:end], element
+        end = _after_space(text, end)
+        mark, at = text[end : end + 1], end + 1
+    if mark != "]" or _after_space(text, at) != len(text):
+        raise ValueError("no array")
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _no_constant(name: str) -> NoReturn:
+    """NaN and Infinity are no JSON, although Python reads them."""
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    """The number, unless Python would make it infinite, which nobody could write as JSON again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
+def _too_deep(text: str, message: dict[str, Any]) -> bool:
+    """Whether the message is nested beyond what its readers can be expected to parse."""
+    most = limits.ENCODABLE_DEPTH
+    return text.count("{") + text.count("[") > most and depth_of(message) > most
+
+
+def _delivery(text: str, message: dict[str, Any]) -> Delivery:
+    message_id = _text(message.get("messageId"))
+    context: object = message.get("context")
+    below: object = cast("dict[str, Any]", context).get("channel") if isinstance(context, dict) else None
+    return Delivery(
+        key=f"id:{message_id}" if message_id else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}",
+        body=text,
+        type=_text(message.get("type")),
+        event=_text(message.get("event")),
+        user_id=_first_text(message.get("userId"), message.get("userID")),
+        channel=_first_text(message.get("channel"), below),
+        message_id=message_id,
+    )
+
+
+def _first_text(*values: object) -> str | None:
+    return next((text for value in values if (text := _text(value)) is not None), None)
+
+
+def _text(value: object) -> str | None:
+    """The value if it is text that can be kept: half a character cannot."""
+    return value if isinstance(value, str) and is_encodable_text(value) else None
