@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import node as node_tools
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from support import Caller, Time, facts, mcp, settings
+from support import WAIT, Caller, Time, facts, mcp, settings
 
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.settings import environment
@@ -89,3 +91,32 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Redis server of the tests' own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        reason = "there is no redis-server on the path"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "save": "",
+        "appendonly": "no",
+        "dir": tmp_path_factory.mktemp("redis"),
+    }
+    command = [program, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert any("Ready to accept connections" in line for line in process.stdout)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.communicate(timeout=WAIT)

@@ -1,0 +1,140 @@
+"""How one thread works on a SQLite file: it commits together what waits to be written, and tells each afterwards."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from segment_tools.inbox._inbox import unavailable
+
+_Answer = TypeVar("_Answer")
+Work = Callable[[sqlite3.Connection], _Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Work[Any]
+    writes: bool
+    told: Future[Any] = field(default_factory=Future[Any])
+
+
+class Worker:
+    """One thread, begun when it is first needed, with a connection of its own that nobody else touches."""
+
+    def __init__(self, opened: Callable[[], sqlite3.Connection]) -> None:
+        self._opened = opened
+        self._database: sqlite3.Connection | None = None
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._end: Future[None] = Future()
+        self.closed = False
+
+    async def read(self, work: Work[_Answer]) -> _Answer:
+        """What the work finds."""
+        return await self._done(_Job(work, writes=False))
+
+    async def write(self, work: Work[_Answer]) -> _Answer:
+        """What the work comes to, once it is on disk. Where it raises, nothing of it is kept."""
+        return await self._done(_Job(work, writes=True))
+
+    def end(self) -> None:
+        """Take nothing more; what waits is still done, and then the file closed."""
+        if not self.closed:
+            self.closed = True
+            self._queue.put(None)
+            self._begin()
+
+    async def ended(self) -> None:
+        """Wait for the end that was asked for."""
+        await asyncio.shield(asyncio.wrap_future(self._end))
+
+    async def _done(self, job: _Job) -> Any:
+        if self.closed:
+            raise unavailable("file, which was let go of,")
+        self._queue.put(job)
+        self._begin()
+        try:
+            return await asyncio.wrap_future(job.told)
+        except (sqlite3.Error, OSError) as error:
+            raise unavailable("file") from error
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="segment-inbox", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        open_ = True
+        while open_:
+            taken = list(self._taken())
+            open_ = None not in taken
+            self._do([job for job in taken if job and job.told.set_running_or_notify_cancel()])
+        if self._database:
+            self._database.close()
+        self._end.set_result(None)
+
+    def _taken(self) -> Iterator[_Job | None]:
+        """Everything that waits, and something at least."""
+        yield self._queue.get()
+        try:
+            while True:
+                yield self._queue.get_nowait()
+        except Empty:
+            return
+
+    def _do(self, jobs: Sequence[_Job]) -> None:
+        if not jobs:
+            return
+        try:
+            self._database = self._database or self._opened()
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            _tell(jobs, [error] * len(jobs))
+            return
+        reads, writes = ([job for job in jobs if job.writes is kind] for kind in (False, True))
+        for job in reads:
+            _tell([job], [_outcome(self._database, job)])
+        if writes:
+            _tell(writes, _committed(self._database, writes))
+
+
+def _tell(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            job.told.set_exception(outcome)
+        else:
+            job.told.set_result(outcome)
+
+
+def _outcome(database: sqlite3.Connection, job: _Job) -> Any:
+    try:
+        return job.work(database)
+    except Exception as error:  # noqa: BLE001 - whoever waits gets it
+        return error
+
+
+def _committed(database: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[Any]:
+    """What each comes to, all of them in one transaction: a commit waits for the disk, however much is in it."""
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        outcomes = [_apart(database, job) for job in jobs]
+        database.execute("COMMIT")
+    except sqlite3.Error as error:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        return [error] * len(jobs)
+    return outcomes
+
+
+def _apart(database: sqlite3.Connection, job: _Job) -> Any:
+    """What it comes to within the transaction, where its failing must not undo the others."""
+    database.execute("SAVEPOINT job")
+    outcome = _outcome(database, job)
+    if isinstance(outcome, Exception):
+        # Where the disk is full, SQLite has undone everything by itself, and this raises.
+        database.execute("ROLLBACK TO job")
+    database.execute("RELEASE job")
+    return outcome

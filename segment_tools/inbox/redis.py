@@ -1,0 +1,292 @@
+"""An inbox in a Redis server, for replicas on several machines."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from itertools import chain
+from typing import Any, cast
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from segment_tools.errors import NotConfigured, Unavailable
+from segment_tools.inbox._inbox import (
+    Clock,
+    Page,
+    Query,
+    Retention,
+    Stored,
+    bad_cursor,
+    microseconds,
+    moment_of,
+    now,
+    page_of,
+    unavailable,
+)
+from segment_tools.spec.webhooks import Delivery
+
+_PREFIX = "{segment-inbox}:"
+"""Of every key. A cluster keeps together what has the same text in braces, and a script needs its keys together."""
+
+_STREAM = f"{_PREFIX}deliveries"
+
+_CONNECTIONS = 16
+"""For all but waiting; more would only queue up in the server, which does one thing at a time."""
+
+_SECONDS = 10.0
+"""How long the server may take to answer, the queue for a connection to it included."""
+
+_BLOCK_SECONDS = 5.0
+"""How long the server is asked to wait at once: less than it may take to answer."""
+
+_MOST_CHUNK = 1000
+"""How many deliveries are read at once; at first as many as are asked for, then twice as many each time."""
+
+_CURSOR = re.compile("([0-9]{1,18})-([0-9]{1,18})")
+
+_Command = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class RedisInbox:
+    """An `Inbox` in a stream of a Redis server (6.2 or later), one for each of its databases.
+
+    How well it keeps what it was given is the server's setting: `appendonly yes` with `appendfsync always` is what a
+    file gives. A key is known for the retention's days, however many deliveries there were since. Looking for something
+    that is rare has the server read every delivery in the range, up to 1,000 at a time, which takes it some half a
+    second for 100,000 of them; `after` and `before` narrow the range.
+    """
+
+    def __init__(self, url: str, retention: Retention = Retention(), clock: Clock = now) -> None:
+        self._retention = retention
+        self._clock = clock
+        self._closed = False
+        self._waiters: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        options: dict[str, Any] = {
+            "decode_responses": True,
+            # None of its own: in Python 3.11, a time limit on writing can lose a cancellation.
+            "socket_timeout": None,
+            # Once more, for a connection that went stale; Segment itself tries again later.
+            "retry": Retry(NoBackoff(), 1),
+        }
+        try:
+            self._redis = _client(BlockingConnectionPool, url, max_connections=_CONNECTIONS, **options)
+            self._waiting = _client(ConnectionPool, url, **options)
+        except ValueError:
+            hint = "Pass an address such as redis://localhost:6379/0."
+            raise NotConfigured("SEGMENT_INBOX", "SEGMENT_INBOX is no address of a Redis server.", hint=hint) from None
+        self._add, self._select, self._advance, self._lease = (
+            cast("_Command", self._redis.register_script(script)) for script in (_ADD, _SELECT, _ADVANCE, _LEASE)
+        )
+
+    async def add(self, deliveries: Sequence[Delivery], received_at: datetime) -> int:
+        """See `Inbox.add`."""
+        if not deliveries:
+            return 0
+        keys = [_STREAM, *(f"{_PREFIX}key:{each.key}" for each in deliveries)]
+        kept = str(max(1, round(self._retention.days * 86_400_000)))
+        shared = [kept, str(self._retention.count), str(microseconds(received_at))]
+        async with self._answering():
+            return int(await self._add(keys=keys, args=[*shared, *chain.from_iterable(map(_values, deliveries))]))
+
+    async def page(self, query: Query) -> Page:
+        """See `Inbox.page`."""
+        least = "-" if query.after is None else f"({_canonical(query.after)}"
+        most = "+" if query.before is None else f"({_canonical(query.before)}"
+        command, start, end = ("XREVRANGE", most, least) if query.newest_first else ("XRANGE", least, most)
+        wanted = _wanted(query, self._retention.oldest(self._clock()))
+        found: list[Stored] = []
+        chunk = min(query.limit + 1, _MOST_CHUNK)
+        while start and len(found) <= query.limit:
+            async with self._answering():
+                args = [command, start, end, str(chunk), str(query.limit + 1 - len(found)), *wanted]
+                start, entries = await self._select(keys=[_STREAM], args=args)
+            found.extend(_stored(*entry) for entry in entries)
+            chunk = min(2 * chunk, _MOST_CHUNK)
+        return page_of(found, query.limit)
+
+    async def last(self) -> str | None:
+        """See `Inbox.last`."""
+        newest = (await self.page(Query(newest_first=True, limit=1))).items
+        return newest[0].cursor if newest else None
+
+    async def changed(self, after: str | None, seconds: float) -> bool:
+        """See `Inbox.changed`."""
+        try:
+            return await self._changed(after, seconds)
+        except Unavailable:
+            if self._closed:  # and it is that which ended the waiting
+                return False
+            raise
+
+    async def position(self, name: str) -> str | None:
+        """See `Inbox.position`."""
+        async with self._answering():
+            found = await cast("_Command", self._redis.get)(f"{_PREFIX}position:{name}")
+        return None if found is None else _canonical(found)
+
+    async def advance(self, name: str, cursor: str) -> None:
+        """See `Inbox.advance`."""
+        sortable = "-".join(part.zfill(18) for part in _canonical(cursor).split("-"))
+        async with self._answering():
+            await self._advance(keys=[f"{_PREFIX}position:{name}"], args=[sortable])
+
+    async def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """See `Inbox.lease`."""
+        async with self._answering():
+            taken = await self._lease(keys=[f"{_PREFIX}lease:{name}"], args=[holder, str(round(seconds * 1000))])
+        return bool(taken)
+
+    async def aclose(self) -> None:
+        """See `Inbox.aclose`."""
+        self._closed = True
+        for waiter in self._waiters:
+            waiter.cancel()
+        while self._under_way:  # a client that is closed while it asks connects again
+            self._idle.clear()
+            await self._idle.wait()
+        await self._waiting.aclose()
+        await self._redis.aclose()
+
+    async def _changed(self, after: str | None, seconds: float) -> bool:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self._closed:
+            newest = await self._newest()
+            if (await self.page(Query(after=after, limit=1))).items:
+                return True
+            left = end - loop.time()
+            if left <= 0:
+                return False
+            await self._wait(newest, min(left, _BLOCK_SECONDS))
+        return False
+
+    async def _newest(self) -> str:
+        """The last entry's place, be it beyond the retention or not, to wait for another from."""
+        async with self._answering():
+            found = await cast("_Command", self._redis.xrevrange)(_STREAM, count=1)
+        return found[0][0] if found else "0-0"
+
+    async def _wait(self, after: str, seconds: float) -> None:
+        """Until there is an entry after this one, for so long at most, or until the inbox closes."""
+        waiter = asyncio.create_task(self._read(after, seconds))
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait([waiter])
+        finally:
+            waiter.cancel()
+            await asyncio.gather(waiter, return_exceptions=True)
+            self._waiters.discard(waiter)
+        if not waiter.cancelled():
+            waiter.result()
+
+    async def _read(self, after: str, seconds: float) -> None:
+        async with self._answering():
+            block = max(1, round(seconds * 1000))  # 0 would be for ever
+            await cast("_Command", self._waiting.xread)({_STREAM: after}, count=1, block=block)
+
+    @asynccontextmanager
+    async def _answering(self) -> AsyncGenerator[None]:
+        """Whatever the server or the way to it has against it, as one error, which says nothing of the address."""
+        if self._closed:  # the client would only connect again
+            raise unavailable("server, which was let go of,")
+        self._under_way += 1
+        try:
+            async with asyncio.timeout(_SECONDS):
+                yield
+        except (RedisError, OSError):
+            raise unavailable("server") from None
+        finally:
+            self._under_way -= 1
+            self._idle.set()
+
+
+# Names of keys are given rather than made here, as a cluster asks for. What is absent is empty, and the rest begins
+# with `=`. The stream is looked at first: were the key something else, nothing must have been written yet.
+_ADD = """
+redis.call('XLEN', KEYS[1])
+local added, last = 0, nil
+for index = 2, #KEYS do
+    if redis.call('SET', KEYS[index], '1', 'NX', 'PX', ARGV[1]) then
+        local at = 3 + 5 * (index - 2)
+        last = redis.call('XADD', KEYS[1], '*', 'at', ARGV[3], 'body', ARGV[at + 1], 'type', ARGV[at + 2],
+            'event', ARGV[at + 3], 'user', ARGV[at + 4], 'channel', ARGV[at + 5])
+        added = added + 1
+    end
+end
+if last then
+    local oldest = tonumber(string.match(last, '^%d+')) - tonumber(ARGV[1])
+    redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[2])
+    redis.call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', math.max(oldest, 0)))
+end
+return added
+"""
+
+# In the server, since fetching all of it takes ten times as long. It returns where to go on from, if anywhere.
+_SELECT = """
+local types, any = {}, #ARGV < 10
+for index = 10, #ARGV do types[ARGV[index]] = true end
+local entries = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4])
+local found = {}
+for _, entry in ipairs(entries) do
+    local fields = {}
+    for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
+    if tonumber(fields.at) >= tonumber(ARGV[6]) and (any or types[fields.type])
+        and (ARGV[7] == '' or fields.event == ARGV[7])
+        and (ARGV[8] == '' or fields.user == ARGV[8])
+        and (ARGV[9] == '' or fields.channel == ARGV[9]) then
+        found[#found + 1] = entry
+        if #found == tonumber(ARGV[5]) then break end
+    end
+end
+return {#entries == tonumber(ARGV[4]) and '(' .. entries[#entries][1] or '', found}
+"""
+
+_ADVANCE = """
+local reached = redis.call('GET', KEYS[1])
+if not reached or reached < ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) end
+"""
+
+_LEASE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+if tonumber(ARGV[2]) > 0 then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) else redis.call('DEL', KEYS[1]) end
+return 1
+"""
+
+
+def _client(pool: Any, url: str, **options: Any) -> Redis:
+    """A client that closes its connections with itself."""
+    return Redis.from_pool(pool.from_url(url, **options))
+
+
+def _values(delivery: Delivery) -> Sequence[str]:
+    optional = (delivery.type, delivery.event, delivery.user_id, delivery.channel)
+    return (delivery.body, *("" if value is None else f"={value}" for value in optional))
+
+
+def _wanted(query: Query, oldest: int) -> Sequence[str]:
+    """What the script compares with: values as they are kept, empty where they do not matter."""
+    least = oldest if query.since is None else max(oldest, microseconds(query.since))
+    values = ("" if value is None else f"={value}" for value in (query.event, query.user_id, query.channel))
+    return (str(least), *values, *(f"={kind}" for kind in query.types))
+
+
+def _stored(entry: str, listed: Sequence[str]) -> Stored:
+    fields = dict(zip(listed[::2], listed[1::2], strict=True))
+    kind, event, user_id, channel = (
+        fields[name].removeprefix("=") if fields[name] else None for name in ("type", "event", "user", "channel")
+    )
+    return Stored(entry, moment_of(int(fields["at"])), fields["body"], kind, event, user_id, channel)
+
+
+def _canonical(cursor: str) -> str:
+    found = _CURSOR.fullmatch(cursor)
+    if not found:
+        raise bad_cursor()
+    return f"{int(found[1])}-{int(found[2])}"

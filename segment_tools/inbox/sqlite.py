@@ -1,0 +1,209 @@
+"""An inbox in a SQLite file, for the processes of one machine."""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from segment_tools.inbox._inbox import (
+    Clock,
+    Page,
+    Query,
+    Retention,
+    Stored,
+    bad_cursor,
+    microseconds,
+    moment_of,
+    now,
+    page_of,
+)
+from segment_tools.inbox._schema import MEMORY, opened
+from segment_tools.inbox._worker import Worker
+from segment_tools.spec.webhooks import Delivery
+
+_LOOK_SECONDS = 0.4
+"""How often to look whether another process has added something."""
+
+_LEAST_TRIMMED = 1000
+"""How many deliveries one adding may forget; twice as many as it adds, where that is more."""
+
+_CURSOR = re.compile("[0-9]{1,18}")
+
+
+class SqliteInbox:
+    """An `Inbox` in a file that several processes may share, or in memory (`:memory:`).
+
+    The file is opened when it is first needed; one that is no inbox raises ValueError then, from every method. Looking
+    for something that is rare reads the head of every delivery, which takes some 10 ms for 100,000 of them.
+    """
+
+    def __init__(self, path: str | Path, retention: Retention = Retention(), clock: Clock = now) -> None:
+        place = str(path) if str(path) == MEMORY else str(Path(path).expanduser())
+        self._retention = retention
+        self._clock = clock
+        self._worker = Worker(lambda: opened(place))
+        self._waiters: set[asyncio.Event] = set()
+
+    async def add(self, deliveries: Sequence[Delivery], received_at: datetime) -> int:
+        """See `Inbox.add`."""
+        if not deliveries:
+            return 0
+        at, oldest, count = microseconds(received_at), self._oldest(), self._retention.count
+        added = await self._worker.write(lambda database: _added(database, deliveries, at, oldest, count))
+        if added:
+            self._wake()
+        return added
+
+    async def page(self, query: Query) -> Page:
+        """See `Inbox.page`."""
+        text, values = _selection(query, self._oldest(), self._retention.count)
+        rows = await self._worker.read(lambda database: database.execute(text, values).fetchall())
+        return page_of([_stored(*row) for row in rows], query.limit)
+
+    async def last(self) -> str | None:
+        """See `Inbox.last`."""
+        newest = (await self.page(Query(newest_first=True, limit=1))).items
+        return newest[0].cursor if newest else None
+
+    async def changed(self, after: str | None, seconds: float) -> bool:
+        """See `Inbox.changed`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self._worker.closed:
+            event = asyncio.Event()
+            self._waiters.add(event)  # before looking, so that nothing falls in between
+            try:
+                if (await self.page(Query(after=after, limit=1))).items:
+                    return True
+                left = end - loop.time()
+                if left <= 0:
+                    return False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, _LOOK_SECONDS)):
+                        await event.wait()
+            finally:
+                self._waiters.discard(event)
+        return False
+
+    async def position(self, name: str) -> str | None:
+        """See `Inbox.position`."""
+        text = "SELECT sequence FROM positions WHERE name = ?"
+        row = await self._worker.read(lambda database: database.execute(text, (name,)).fetchone())
+        return str(row[0]) if row else None
+
+    async def advance(self, name: str, cursor: str) -> None:
+        """See `Inbox.advance`."""
+        values = (name, _sequence(cursor))
+        await self._worker.write(lambda database: database.execute(_ADVANCE, values).rowcount)
+
+    async def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """See `Inbox.lease`."""
+        at = microseconds(self._clock())
+        values = (name, holder, at + round(seconds * 1e6), at)
+        return await self._worker.write(lambda database: database.execute(_LEASE, values).rowcount == 1)
+
+    async def aclose(self) -> None:
+        """See `Inbox.aclose`."""
+        self._worker.end()
+        self._wake()
+        await self._worker.ended()
+
+    def _oldest(self) -> int:
+        return self._retention.oldest(self._clock())
+
+    def _wake(self) -> None:
+        for event in self._waiters:
+            event.set()
+
+
+# Not INSERT OR IGNORE, which uses up a number for what it ignores: they are counted to know how many are kept.
+_ADD = """
+    INSERT INTO deliveries (key, received_at, type, event, user_id, channel)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE key = ?1)
+"""
+
+_ADVANCE = """
+    INSERT INTO positions (name, sequence) VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET sequence = max(sequence, excluded.sequence)
+"""
+
+_LEASE = """
+    INSERT INTO leases (name, holder, until) VALUES (?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+    WHERE holder = excluded.holder OR until <= ?
+"""
+
+# An index on the time would be the wrong way in, since the order is another's; hence the `+`.
+_SELECT = """
+    SELECT d.sequence, d.received_at, b.body, d.type, d.event, d.user_id, d.channel
+    FROM deliveries d CROSS JOIN bodies b ON b.sequence = d.sequence
+    WHERE +d.received_at >= ? AND d.sequence > (SELECT coalesce(max(sequence), 0) FROM deliveries) - ?
+"""
+
+
+def _added(
+    database: sqlite3.Connection, deliveries: Sequence[Delivery], received_at: int, oldest: int, count: int
+) -> int:
+    """How many were new."""
+    added = 0
+    for each in deliveries:
+        row = (each.key, received_at, each.type, each.event, each.user_id, each.channel)
+        written = database.execute(_ADD, row)
+        if written.rowcount == 1:
+            database.execute("INSERT INTO bodies (sequence, body) VALUES (?, ?)", (written.lastrowid, each.body))
+            added += 1
+    _trim(database, oldest, count, max(_LEAST_TRIMMED, 2 * added))
+    return added
+
+
+def _trim(database: sqlite3.Connection, oldest: int, count: int, most: int) -> None:
+    """Forget what is beyond the retention, a bounded number at a time."""
+    for beyond, value in (
+        ("received_at < ?", oldest),
+        ("sequence <= (SELECT max(sequence) FROM deliveries) - ?", count),
+    ):
+        chosen = f"SELECT sequence FROM deliveries WHERE {beyond} LIMIT ?"  # noqa: S608 - of the texts above
+        database.execute(f"DELETE FROM deliveries WHERE sequence IN ({chosen})", (value, most))  # noqa: S608
+
+
+def _selection(query: Query, oldest: int, count: int) -> tuple[str, Sequence[object]]:
+    """The statement and its values; nothing of the query is in its text."""
+    values: list[object] = [oldest, count]
+    text = _SELECT
+    for clause, value in (
+        ("+d.received_at >= ?", None if query.since is None else microseconds(query.since)),
+        ("d.sequence > ?", None if query.after is None else _sequence(query.after)),
+        ("d.sequence < ?", None if query.before is None else _sequence(query.before)),
+        ("d.channel = ?", query.channel),
+        ("d.event = ?", query.event),
+        ("d.user_id = ?", query.user_id),
+    ):
+        if value is not None:
+            text += f" AND {clause}"
+            values.append(value)
+    if query.types:
+        text += f" AND d.type IN ({', '.join('?' * len(query.types))})"
+        values.extend(query.types)
+    text += f" ORDER BY d.sequence {'DESC' if query.newest_first else 'ASC'} LIMIT ?"
+    return text, [*values, query.limit + 1]
+
+
+def _sequence(cursor: str) -> int:
+    if not _CURSOR.fullmatch(cursor):
+        raise bad_cursor()
+    return int(cursor)
+
+
+def _stored(
+    sequence: int,
+    received_at: int,
+    body: str,
+    kind: str | None,
+    event: str | None,
+    user_id: str | None,
+    channel: str | None,
+) -> Stored:
+    return Stored(str(sequence), moment_of(received_at), body, kind, event, user_id, channel)
