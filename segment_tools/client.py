@@ -1,18 +1,15 @@
 """The client: one object that stamps messages, sends them to Segment and says what became of them."""
 
-import asyncio
 import json
-import random
-import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from typing import Any, Self
 
 from segment_tools import wire
+from segment_tools.attempts import Surroundings, attempted
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Undelivered
-from segment_tools.outbox.retry import wait_before_next
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.settings import Settings
 from segment_tools.spec.advice import warnings
@@ -20,29 +17,6 @@ from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.parsing import no_identity
 from segment_tools.spec.timestamps import iso_utc, wire_timestamp
 from segment_tools.transport import Transport
-
-ATTEMPT_SECONDS = 10.0
-"""How long one attempt may take before the next. Source: the request time-out of Segment's own Node library."""
-
-
-def _utc_now() -> datetime:
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def _uuid() -> str:
-    return str(uuid.uuid4())
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the client takes from outside: time, ids and chance. Tests pass their own."""
-
-    now: Callable[[], datetime] = _utc_now
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    new_id: Callable[[], str] = _uuid
-    jitter: Callable[[], float] = random.random
 
 
 class Segment:
@@ -184,18 +158,7 @@ class Segment:
 
     async def _send(self, request: wire.Request, write_key: str, deadline: float) -> tuple[int, Mapping[str, Any]]:
         """Post until Segment accepts, refuses for good, or time is up; every attempt carries the same bytes."""
-        attempt, reached = 0, False
-        while True:
-            left = deadline - self._outside.monotonic()
-            try:
-                return await self._attempt(request, write_key, attempt, max(0.001, min(left, ATTEMPT_SECONDS)))
-            except Undelivered as error:
-                attempt += 1
-                error.sent = reached = reached or error.sent
-                wait = wait_before_next(attempt, error, deadline - self._outside.monotonic(), self._outside.jitter())
-                if wait is None:
-                    raise
-            await self._outside.sleep(wait)
+        return await attempted(partial(self._attempt, request, write_key), self._outside, deadline)
 
     async def _attempt(
         self, request: wire.Request, write_key: str, attempt: int, seconds: float

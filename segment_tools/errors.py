@@ -98,7 +98,8 @@ class NotConfigured(SegmentError):
 class Undelivered(SegmentError):
     """Segment did not accept what was sent to it; `status_code` is None where it did not answer at all.
 
-    `sent` is False only where no connection came about, so that nothing can have arrived.
+    `sent` is False only where no connection came about, so that nothing can have arrived. `request_id` is the
+    Request-Id of the answer, by which Segment finds it; empty where there was none.
     """
 
     code = "undelivered"
@@ -113,10 +114,12 @@ class Undelivered(SegmentError):
         code: str = "",
         retry_after_seconds: float | None = None,
         sent: bool = True,
+        request_id: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.code = code or type(self).code
         self.sent = sent
+        self.request_id = request_id
         self.status_code = status_code
         self.response_body = response_body or {}
         self.retry_after_seconds = retry_after_seconds

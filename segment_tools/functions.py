@@ -17,7 +17,7 @@ from segment_tools.errors import InvalidMessage, SegmentError
 from segment_tools.redaction import hidden_in
 from segment_tools.settings import Settings
 from segment_tools.spec.values import KeyTwice, unique
-from segment_tools.tools import Result, call, input_schema, offered, refused
+from segment_tools.tools import Answer, Progress, call, input_schema, offered, refused, untold
 from segment_tools.tools._tool import Schema, Tool
 
 Format = Literal["openai", "openai-responses", "openai-strict", "anthropic", "gemini"]
@@ -93,13 +93,16 @@ def _nullable(schema: Schema) -> Schema:
     return {**schema, **choices, "type": [schema["type"], "null"]}
 
 
-async def dispatch(name: str, arguments: Mapping[str, Any] | str | None, segment: Segment) -> dict[str, Any]:
+async def dispatch(
+    name: str, arguments: Mapping[str, Any] | str | None, segment: Segment, progress: Progress = untold
+) -> dict[str, Any]:
     """The tool's result as JSON; `success` tells whether it worked, `error` what to do if not. Never raises.
 
-    `arguments` may be the JSON text that some providers hand over.
+    `arguments` may be the JSON text that some providers hand over. `progress` is told how far a call is that takes
+    its time.
     """
     try:
-        result = (await call(name, _read(arguments), segment)).as_dict()
+        result = (await call(name, _read(arguments), segment, progress)).as_dict()
         return result if result["success"] else _clean(result, segment)
     except SegmentError as error:
         return refused(error).as_dict()
@@ -145,4 +148,4 @@ def _read(arguments: Mapping[str, Any] | str | None) -> Mapping[str, Any] | None
     )
 
 
-__all__ = ["FORMATS", "Format", "Result", "definitions", "dispatch"]
+__all__ = ["FORMATS", "Answer", "Format", "definitions", "dispatch"]

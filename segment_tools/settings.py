@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
@@ -21,22 +20,27 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
+from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.errors import NotConfigured
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking",)
+TOOLSETS = ("tracking", "profiles", "triggers", "connection")
+NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret"}
+"""What a toolset is offered with."""
+
 HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.com"}
 """Source: https://segment.com/docs/guides/regional-segment/."""
+
+PROFILE_HOSTS = {"us": "https://profiles.segment.com", "eu": "https://profiles.euw1.segment.com"}
+"""Source: https://segment.com/docs/unify/profile-api/."""
+
+CDN = "https://cdn.segment.com"
+"""Where a source's public settings are, of either region. Source: Segment's browser library."""
 
 _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 _PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
 _PREFIX = "SEGMENT_"
-
-
-def _wrong(text: str) -> PydanticCustomError:
-    return PydanticCustomError("setting", "{text}", {"text": text})
 
 
 def is_write_key(value: object) -> bool:
@@ -47,7 +51,7 @@ def is_write_key(value: object) -> bool:
 def _write_key(value: object) -> SecretStr:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not is_write_key(text):
-        raise _wrong("is not a write key: copy it from Segment > Sources > your source > Settings > API Keys")
+        raise wrong("is not a write key: copy it from Segment > Sources > your source > Settings > API Keys")
     return SecretStr(str(text))
 
 
@@ -59,7 +63,7 @@ def _json_object(value: object) -> object:
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict) or not all(map(_is_name, cast("dict[str, Any]", parsed))):
-        raise _wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
+        raise wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
     return cast("dict[str, Any]", parsed)
 
 
@@ -67,11 +71,45 @@ def _is_name(text: str) -> bool:
     return bool(text.strip()) and text.isprintable()
 
 
+def _secret(value: object) -> SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str) or not re.fullmatch("[!-~]+", text):
+        raise wrong("must be plain text without spaces, as Segment shows it")
+    return SecretStr(text)
+
+
+def _inbox(value: object) -> SecretStr:
+    """The address, which may hold a server's password."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if not re.fullmatch(r"(sqlite:///|redis://|rediss://|unix://)[^\x00-\x1f]+", text):
+        raise wrong("is no address of an inbox: pass sqlite:///inbox.db or redis://localhost:6379/0")
+    return SecretStr(text)
+
+
+def _space_id(value: object) -> object:
+    if isinstance(value, str) and not is_space_id(value):
+        raise wrong("is not a space's id, such as spa_abc123: copy it from Unify > Unify settings > API access")
+    return value
+
+
+def is_space_id(text: str) -> bool:
+    """Whether this could be a space's id: letters, digits, `_` and `-`, so that it cannot lead to another path."""
+    return re.fullmatch("[A-Za-z0-9_-]{1,100}", text) is not None
+
+
+def _printable(value: object) -> object:
+    if isinstance(value, str) and not value.isprintable():
+        raise wrong("must be names or patterns, separated by commas")
+    return value
+
+
 def _words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class Settings(BaseModel):
@@ -111,9 +149,10 @@ class Settings(BaseModel):
         description="`true` sends nothing: results carry the exact request body instead.",
     )
     read_only: bool = Field(default=False, description="`true` hides and refuses every tool that writes.")
-    toolsets: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
+    toolsets: Words = Field(
         default=TOOLSETS,
-        description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}.",
+        description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
+        "Profiles and triggers also need what they are configured with.",
     )
     timeout_seconds: float = Field(
         default=30.0,
@@ -121,6 +160,63 @@ class Settings(BaseModel):
         le=600,
         allow_inf_nan=False,
         description="How long a call may take in all, retries included, in seconds.",
+    )
+    profile_token: Secret | None = Field(
+        default=None,
+        description="Access token of the Profile API; with it the profile tools are offered. Secret.",
+    )
+    space_id: Annotated[str | None, BeforeValidator(_space_id)] = Field(
+        default=None,
+        description="The space whose profiles are read; a call may name another with `spaceId`.",
+    )
+    profile_url: str | None = Field(
+        default=None,
+        description="Where to read profiles instead of the region's host; with a data plane on this machine, "
+        "a sandbox, that is the default.",
+    )
+    profile_hide_traits: Annotated[Words, BeforeValidator(_printable)] = Field(
+        default=(),
+        description="Traits to mask before they leave this server: names or patterns such as `*email*`, separated "
+        "by commas, in any case and at any depth; external ids of such a type are masked too.",
+    )
+    webhook_secret: Secret | None = Field(
+        default=None,
+        description="Shared secret that Segment signs its webhooks with; with it they are received and the trigger "
+        "tools are offered. Secret.",
+    )
+    webhook_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port to receive webhooks on beside stdio (0: any free one); `segment-tools http` receives them "
+        "on its own.",
+    )
+    webhook_host: Annotated[str, Field(pattern="^[A-Za-z0-9.:_-]+$")] = Field(
+        default="127.0.0.1",
+        description="Address that `SEGMENT_WEBHOOK_PORT` is opened on.",
+    )
+    inbox: Annotated[SecretStr | None, BeforeValidator(_inbox)] = Field(
+        default=None,
+        description="Where deliveries are kept: `sqlite:///path`, or `redis://host:6379/0` for several replicas "
+        "(default: a file in your user data folder).",
+    )
+    inbox_days: float = Field(
+        default=14.0,
+        gt=0,
+        le=3650,
+        allow_inf_nan=False,
+        description="For how many days deliveries are kept.",
+    )
+    inbox_count: int = Field(
+        default=100_000,
+        ge=1,
+        le=100_000_000,
+        description="How many deliveries are kept; the oldest go first.",
+    )
+    cdn_url: str | None = Field(
+        default=None,
+        description="Where the connection test looks a write key up; with a data plane on this machine, that is the "
+        "default, otherwise Segment's own.",
     )
 
     @classmethod
@@ -139,7 +235,12 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            raise _first_wrong(error) from None
+            raise _firstwrong(error) from None
+
+    @field_validator("profile_url", "cdn_url")
+    @classmethod
+    def _other_url(cls, value: str | None) -> str | None:
+        return value if value is None else base_url(value)
 
     @field_validator("data_plane_url")
     @classmethod
@@ -150,14 +251,17 @@ class Settings(BaseModel):
     @classmethod
     def _known_toolsets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in value if name not in TOOLSETS]:
-            raise _wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
+            raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
         return value
 
     @model_validator(mode="after")
     def _sandbox_needs_no_key(self) -> Self:
-        if self.data_plane_url == SANDBOX and not self.has_key:
-            return self.model_copy(update={"write_key": SecretStr(SANDBOX)})
-        return self
+        if self.data_plane_url != SANDBOX:
+            return self
+        own: dict[str, Any] = {} if self.has_key else {"write_key": SecretStr(SANDBOX)}
+        if self.profile_token is None:
+            own |= {"profile_token": SecretStr(SANDBOX), "space_id": self.space_id or SANDBOX}
+        return self.model_copy(update=own)
 
     @property
     def has_key(self) -> bool:
@@ -174,6 +278,11 @@ class Settings(BaseModel):
         """What the tools' `source` argument may be; empty where there is nothing to choose."""
         return tuple(self.sources) if len(self.sources) > 1 else ()
 
+    def lacking(self, toolset: str) -> str | None:
+        """The setting without which the toolset cannot be offered, where it is not set."""
+        name = NEEDS.get(toolset)
+        return f"{_PREFIX}{name.upper()}" if name and getattr(self, name) is None else None
+
     @property
     def endpoint(self) -> str:
         """The data plane's base URL, without `/v1`.
@@ -189,9 +298,26 @@ class Settings(BaseModel):
         return self.data_plane_url or HOSTS[self.region]
 
     @property
+    def profile_endpoint(self) -> str:
+        """The Profile API's base URL, without `/v1`."""
+        return self.profile_url or self._local_endpoint or PROFILE_HOSTS[self.region]
+
+    @property
+    def cdn_endpoint(self) -> str:
+        """The base URL, without `/v1`, of what tells a source's public settings."""
+        return self.cdn_url or self._local_endpoint or CDN
+
+    @property
+    def _local_endpoint(self) -> str | None:
+        """The data plane where it is on this machine, a sandbox: it has Segment's other routes too."""
+        url = self.data_plane_url
+        return url if url and url != SANDBOX and is_loopback(urlsplit(url).hostname or "") else None
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Every configured key, to keep out of what leaves."""
-        keys = [*self.sources.values(), *([self.write_key] if self.write_key else [])]
+        named = (self.write_key, self.profile_token, self.webhook_secret)
+        keys = [*self.sources.values(), *(key for key in named if key)]
         return tuple(key.get_secret_value() for key in keys)
 
 
@@ -222,40 +348,6 @@ def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | No
     return {key: match[0] for key, match in near if match}
 
 
-def base_url(value: str) -> str:
-    """The data plane's address as a URL without `/v1` and without a slash at the end.
-
-    A bare host is reached by https, a bare loopback host by http. The errors never repeat the value, which may
-    hold a password.
-    """
-    bare = "://" not in value
-    try:
-        url = urlsplit(f"https://{value}" if bare else value)
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        raise _wrong("is not a host or URL; pass something like api.segment.io") from None
-    if url.username is not None or url.password is not None or url.query or url.fragment:
-        raise _wrong("must not hold a user name, password, query or fragment; pass the address alone")
-    if not re.fullmatch(r"[A-Za-z0-9.:-]+", host) or re.search(r"[^A-Za-z0-9/._~-]|\.\.", url.path):
-        raise _wrong("is not a host or URL; pass something like api.segment.io")
-    local = is_loopback(host)
-    scheme = "http" if bare and local else url.scheme
-    if scheme != "https" and not (scheme == "http" and local):
-        raise _wrong("must be https; http is allowed for this machine's own addresses alone")
-    path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port is not None else ''}{path}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host name is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _file_values(env_file: str | Path | None) -> dict[str, str]:
     if env_file is None:
         return {}
@@ -272,13 +364,15 @@ def _unreadable() -> NotConfigured:
     return NotConfigured("--env-file", "--env-file names a file that cannot be read.", hint=hint)
 
 
-def _first_wrong(error: ValidationError) -> NotConfigured:
+def _firstwrong(error: ValidationError) -> NotConfigured:
     first = error.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     reasons = {
         "literal_error": f"must be {first.get('ctx', {}).get('expected', '')}",
         "bool_parsing": "must be true or false",
-        "float_parsing": "must be a number of seconds",
+        "float_parsing": "must be a number",
+        "int_parsing": "must be a whole number",
+        "string_pattern_mismatch": "is no address of this machine, such as 127.0.0.1",
     }
     text = first["msg"] if first["type"] == "setting" else reasons.get(first["type"], f"is wrong: {first['msg']}")
     setting = f"{_PREFIX}{name.upper()}"

@@ -6,23 +6,25 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from segment_tools.addresses import is_loopback
 from segment_tools.errors import NotConfigured, Unavailable
-from segment_tools.settings import is_loopback
+from segment_tools.services import TRACKING, Service
 from segment_tools.wire import Answer
 
 ANSWER_BYTES = 64 * 1024
 """How much of an answer is read. Segment's are a line; what answers in its place may send without end."""
 
-_UNKNOWN = "The message may have arrived; try again with the same messageId, which makes a repeat safe."
-
 
 class Transport:
-    """Posts to one base URL over kept connections; opened at the first post, so that starting costs nothing.
+    """Asks one base URL over kept connections; opened at the first request, so that starting costs nothing.
 
-    `http` replaces the network, in tests.
+    `http` replaces the network, in tests. `service` is the API that answers there.
     """
 
-    def __init__(self, base_url: str, http: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, base_url: str, http: httpx.AsyncBaseTransport | None = None, service: Service = TRACKING
+    ) -> None:
+        self.service = service
         self._base_url = base_url
         self._http = http
         self._client: httpx.AsyncClient | None = None
@@ -35,34 +37,45 @@ class Transport:
             Unavailable: no connection, or no whole answer in time.
             NotConfigured: the address or a proxy of the environment is one that no connection can be made with.
         """
-        client = self._open()
+        return await self._asked("POST", path, body, headers, timeout_seconds, ANSWER_BYTES)
+
+    async def get(self, path: str, headers: Mapping[str, str], timeout_seconds: float, answer_bytes: int) -> Answer:
+        """The answer to one GET, as `post`; of a larger answer the first bytes are kept, and one more."""
+        return await self._asked("GET", path, b"", headers, timeout_seconds, answer_bytes + 1)
+
+    async def _asked(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float, most: int
+    ) -> Answer:
+        client, service = self._open(), self.service
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._post(client, path, body, headers)
+                return await self._answered(client, method, path, body, headers, most)
         except (TimeoutError, httpx.TimeoutException):
-            text = f"Segment did not answer within {timeout_seconds:.3g} seconds."
-            raise Unavailable(text, hint=_UNKNOWN, code="timeout") from None
+            text = f"{service.name} did not answer within {timeout_seconds:.3g} seconds."
+            raise Unavailable(text, hint=service.unknown, code="timeout") from None
         except httpx.ConnectError:
             text = f"No connection to {self._base_url}."
-            hint = "Check the network and SEGMENT_DATA_PLANE_URL, then try again."
+            hint = f"Check the network and {service.setting}, then try again."
             raise Unavailable(text, hint=hint, code="no_connection", sent=False) from None
         except (httpx.HTTPError, OSError) as error:
             text = f"The connection to {self._base_url} failed ({type(error).__name__})."
-            raise Unavailable(text, hint=_UNKNOWN, code="network_error") from None
+            raise Unavailable(text, hint=service.unknown, code="network_error") from None
         except (httpx.InvalidURL, ValueError, OverflowError, ExceptionGroup):
-            raise _unusable("The address") from None
+            raise _unusable("The address", service) from None
 
-    async def _post(self, client: httpx.AsyncClient, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def _answered(
+        self, client: httpx.AsyncClient, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int
+    ) -> Answer:
         # Not compressed, and not read where it is all the same: a small answer must not become a large one.
         asked = {**headers, "Accept-Encoding": "identity"}
-        async with client.stream("POST", self._base_url + path, content=body, headers=asked) as response:
+        async with client.stream(method, self._base_url + path, content=body or None, headers=asked) as response:
             received = bytearray()
             if response.headers.get("content-encoding", "identity") == "identity":
                 async for part in response.aiter_bytes():
                     received += part
-                    if len(received) >= ANSWER_BYTES:
+                    if len(received) >= most:
                         break
-            return Answer(response.status_code, response.headers, bytes(received[:ANSWER_BYTES]))
+            return Answer(response.status_code, response.headers, bytes(received[:most]))
 
     def _open(self) -> httpx.AsyncClient:
         """The client of the running event loop: connections cannot leave the loop that opened them."""
@@ -78,7 +91,7 @@ class Transport:
                     trust_env=proxied,
                 )
             except (ValueError, ImportError, OSError, httpx.InvalidURL):
-                raise _unusable("A proxy or certificate setting of the environment") from None
+                raise _unusable("A proxy or certificate setting of the environment", self.service) from None
             self._loop = loop
         return self._client
 
@@ -89,6 +102,6 @@ class Transport:
             await client.aclose()
 
 
-def _unusable(what: str) -> NotConfigured:
-    hint = "Ask whoever runs this to check SEGMENT_DATA_PLANE_URL, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE."
-    return NotConfigured("SEGMENT_DATA_PLANE_URL", f"{what} is one that no connection can be made with.", hint=hint)
+def _unusable(what: str, service: Service) -> NotConfigured:
+    hint = f"Ask whoever runs this to check {service.setting}, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE."
+    return NotConfigured(service.setting, f"{what} is one that no connection can be made with.", hint=hint)

@@ -1,6 +1,7 @@
 """Requests to Segment and its answers, as values: what bytes go where, and what an answer means."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import Any, cast
 from pydantic_core import to_json
 
 from segment_tools._version import __version__
-from segment_tools.errors import NotFound, Problem, RateLimited, Rejected, TooLarge, Unauthorized, Unavailable
+from segment_tools.errors import Problem, Rejected, TooLarge, Unavailable, Undelivered
 from segment_tools.redaction import hidden, hidden_in
+from segment_tools.services import TRACKING, Service
 from segment_tools.spec import limits
 from segment_tools.spec.json_objects import fault_in
 
@@ -120,7 +122,7 @@ def _too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Pr
     )
 
 
-def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = ()) -> dict[str, Any]:
+def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = (), service: Service = TRACKING) -> dict[str, Any]:
     """The JSON object that Segment answered with; empty where the answer is none, or one that JSON cannot carry on.
 
     `secrets` are taken out of all that is kept of the answer: a proxy may answer with what it was sent.
@@ -132,35 +134,39 @@ def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = ()) -> dict
     body = _object(answer.body, secrets)
     if 200 <= answer.status < 300 and body.get("success") is not False:
         return body
+    raise _refusal(answer, body, now, secrets, service)
+
+
+def _refusal(
+    answer: Answer, body: Mapping[str, Any], now: datetime, secrets: Sequence[str], service: Service
+) -> Undelivered:
+    """The error that an answer is. The retryable statuses are those of Segment's own libraries' shared retry rules."""
     code, said = _reason(answer, body, secrets)
-    text = f"Segment answered {answer.status}{f': {said}' if said else ''}".rstrip(".") + "."
-    wait = _retry_after(answer.headers, now)
-    status = answer.status
-    if status in (408, 410, 460) or (status >= 500 and status not in (501, 505, 511)):
-        raise Unavailable(
-            text, status_code=status, response_body=body, code=code, hint=_AGAIN, retry_after_seconds=wait
-        )
-    kind, hint = _REJECTIONS.get(status, (Rejected, _HINTS.get(status // 100, "")))
-    raise kind(text, status_code=status, response_body=body, code=code, hint=hint, retry_after_seconds=wait)
+    status, request_id = answer.status, _request_id(answer.headers)
+    quoted = f": {said}" if said and service.quoted else ""
+    traced = f" (Request-Id {request_id})" if request_id else ""
+    text = f"{service.name} answered {status}{quoted}".rstrip(".") + f"{traced}."
+    passing = status in (408, 410, 460) or (status >= 500 and status not in (501, 505, 511))
+    kind, hint = (Unavailable, service.again) if passing else _rejection(status, service)
+    return kind(
+        text,
+        status_code=status,
+        response_body=body if service.quoted else {},
+        code=code if service.quoted else "",
+        hint=hint,
+        retry_after_seconds=_retry_after(answer.headers, now),
+        request_id=request_id,
+    )
 
 
-_AGAIN = "Try again later with the same messageId, which makes a repeat safe."
+def _rejection(status: int, service: Service) -> tuple[type[Rejected], str]:
+    return service.rejections.get(status, (Rejected, service.otherwise.get(status // 100, "")))
 
-_REJECTIONS: dict[int, tuple[type[Rejected], str]] = {
-    401: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and the region (SEGMENT_REGION)."),
-    403: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and that the source allows it."),
-    404: (NotFound, "Check SEGMENT_DATA_PLANE_URL: no Segment data plane answers there."),
-    413: (Rejected, "Send fewer or smaller messages."),
-    429: (RateLimited, "Wait, then try again with the same messageId, which makes a repeat safe."),
-}
 
-_HINTS = {
-    3: "Redirects are not followed: set SEGMENT_DATA_PLANE_URL to the final address.",
-    4: "Mend the message as Segment says; the same call will be refused again.",
-    5: "Check SEGMENT_DATA_PLANE_URL: what answers there does not take messages.",
-}
-"""What to do about an answer that has no entry of its own, by its hundreds. Sources for the retryable statuses:
-the shared retry rules of Segment's own libraries."""
+def _request_id(found: Mapping[str, str]) -> str:
+    """The answer's Request-Id, where it looks like one."""
+    given = found.get("request-id", "")
+    return given if re.fullmatch("[A-Za-z0-9._-]{1,100}", given) else ""
 
 
 def _object(body: bytes, secrets: Sequence[str]) -> dict[str, Any]:

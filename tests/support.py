@@ -17,7 +17,7 @@ from mcp import Client
 from mcp.types import CallToolResult
 
 from segment_tools import Segment, Settings, Transport
-from segment_tools.client import Surroundings
+from segment_tools.attempts import Surroundings
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import build
 

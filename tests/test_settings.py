@@ -38,6 +38,17 @@ WRONG = {
     "SEGMENT_DRY_RUN": ["2"],
     "SEGMENT_READ_ONLY": ["maybe"],
     "SEGMENT_TOOLSETS": ["tracking,flying"],
+    "SEGMENT_PROFILE_TOKEN": ["hunter2 secret", "caf\u00e9"],
+    "SEGMENT_SPACE_ID": ["spa/../x", "a b"],
+    "SEGMENT_PROFILE_URL": ["http://profiles.segment.com", "https://user:hunter2-secret@profiles.segment.com"],
+    "SEGMENT_PROFILE_HIDE_TRAITS": ["email,\x00"],
+    "SEGMENT_WEBHOOK_SECRET": ["hunter2 secret"],
+    "SEGMENT_WEBHOOK_PORT": ["-1", "65536", "http"],
+    "SEGMENT_WEBHOOK_HOST": ["a b", "http://x/"],
+    "SEGMENT_INBOX": ["inbox.db", "sqlite://", "mysql://u:hunter2@host/db"],
+    "SEGMENT_INBOX_DAYS": ["0", "nan", "soon"],
+    "SEGMENT_INBOX_COUNT": ["0", "many"],
+    "SEGMENT_CDN_URL": ["http://cdn.segment.com", "https://u:hunter2@cdn.segment.com"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 

@@ -5,14 +5,28 @@ from typing import Any
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
+from segment_tools.receipt import Receipt
 from segment_tools.settings import Settings, is_write_key
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
 from segment_tools.tools import tracking
-from segment_tools.tools._result import Result, failure, output_schema, success
-from segment_tools.tools._tool import Route, Schema, Tool, input_schema
+from segment_tools.tools._answer import Answer, Progress, untold
+from segment_tools.tools._result import failure, output_schema, success
+from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
 
-__all__ = ["TOOLS", "Result", "Tool", "call", "definition", "input_schema", "offered", "output_schema", "refused"]
+__all__ = [
+    "TOOLS",
+    "Answer",
+    "Progress",
+    "Tool",
+    "call",
+    "definition",
+    "input_schema",
+    "offered",
+    "output_schema",
+    "refused",
+    "untold",
+]
 
 TOOLS: tuple[Tool, ...] = (*tracking.TOOLS,)
 
@@ -20,7 +34,11 @@ TOOLS: tuple[Tool, ...] = (*tracking.TOOLS,)
 def offered(settings: Settings) -> tuple[Tool, ...]:
     """The tools that these settings show, always in the same order."""
     return tuple(
-        tool for tool in TOOLS if tool.toolset in settings.toolsets and (tool.read_only or not settings.read_only)
+        tool
+        for tool in TOOLS
+        if tool.toolset in settings.toolsets
+        and (tool.read_only or not settings.read_only)
+        and not settings.lacking(tool.toolset)
     )
 
 
@@ -42,20 +60,21 @@ def definition(tool: Tool, settings: Settings) -> Schema:
     }
 
 
-async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment) -> Result:
+async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment, progress: Progress = untold) -> Answer:
     """What the tool answers, be it success or failure; nothing that went wrong on purpose is raised."""
     tool = None
     try:
         tool = _found(name, segment.settings)
-        route, own = _routed(dict(arguments or {}), segment.settings)
-        needs_id = segment.settings.anonymous_id == "require"
-        message = parse(tool.arguments, own, identity=needs_id)
-        return success(tool, await tool.run(message, segment, route))
+        caller, own = _routed(tool, dict(arguments or {}), segment.settings, progress)
+        needs_id = tool.answer is Receipt and segment.settings.anonymous_id == "require"
+        parsed = parse(tool.arguments, own, identity=needs_id)
+        done = await tool.run(parsed, segment, caller)
+        return success(tool, done) if isinstance(done, Receipt) else done
     except SegmentError as error:
         return failure(tool, error)
 
 
-def refused(error: SegmentError) -> Result:
+def refused(error: SegmentError) -> Answer:
     """The answer to a call that came to no tool at all."""
     return failure(None, error)
 
@@ -64,7 +83,10 @@ def _found(name: str, settings: Settings) -> Tool:
     tools = {tool.name: tool for tool in offered(settings)}
     if name in tools:
         return tools[name]
-    if name in {tool.name for tool in TOOLS}:
+    if tool := next((tool for tool in TOOLS if tool.name == name), None):
+        if tool.toolset in settings.toolsets and (setting := settings.lacking(tool.toolset)):
+            hint = f"Ask whoever runs this server to set {setting}."
+            raise NotConfigured(setting, f"{name} needs {setting}, which is not set.", hint=hint)
         setting = "SEGMENT_READ_ONLY" if settings.read_only else "SEGMENT_TOOLSETS"
         raise NotConfigured(
             setting, f"{name} is switched off here by {setting}.", hint="Ask whoever runs this server to switch it on."
@@ -75,8 +97,12 @@ def _found(name: str, settings: Settings) -> Tool:
     raise InvalidMessage.of("unknown_tool", f"There is no tool {printable(name)!r}.", hint)
 
 
-def _routed(arguments: dict[str, Any], settings: Settings) -> tuple[Route, dict[str, Any]]:
-    """Where the call goes, and the arguments that are the message's own."""
+def _routed(
+    tool: Tool, arguments: dict[str, Any], settings: Settings, progress: Progress
+) -> tuple[Caller, dict[str, Any]]:
+    """Where the call goes, and the arguments that are the operation's own."""
+    if tool.answer is not Receipt:
+        return Caller(progress=progress), arguments
     source = arguments.pop("source", None) if settings.source_names else None
     write_key = arguments.pop("writeKey", None) or None
     if write_key is not None and not settings.takes_write_key:
@@ -94,4 +120,4 @@ def _routed(arguments: dict[str, Any], settings: Settings) -> tuple[Route, dict[
         raise InvalidMessage.of(
             "invalid_value", "source must be text.", f"Pass one of {', '.join(settings.source_names)}.", "source"
         )
-    return Route(source or None, write_key), arguments
+    return Caller(source or None, write_key, progress), arguments

@@ -3,40 +3,22 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Rejected, SegmentError
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Rejected, SegmentError, Undelivered
 from segment_tools.receipt import Receipt, Warned
+from segment_tools.tools._answer import Answer, Failure, Fault
 from segment_tools.tools._tool import Schema, Tool, schema_of
 
 REFUSED, ANSWERED, TROUBLE = -1, 200, 500
 """`statusCode`: refused before sending; Segment answered; no answer, or one that may change (429, 5xx)."""
 
 
-class Fault(BaseModel):
-    """Why a call failed and what to do about it."""
+class Result(Answer):
+    """The superset of what the tools that send answer."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True)
-
-    code: str
-    field: str | None = None
-    message: str
-    hint: str | None = None
-    retryable: bool
-    retry_after_seconds: float | None = None
-    problems: list[dict[str, Any]] | None = None
-    """Where more than one thing is wrong, or in a batch: each with index, field, code, message and hint."""
-
-
-class Result(BaseModel):
-    """The superset of every tool's answer."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True)
-
-    success: bool
     status: Literal["accepted", "dry_run"] | None = None
     event: str | None = None
     name: str | None = None
@@ -60,10 +42,6 @@ class Result(BaseModel):
     request: dict[str, Any] | None = None
     requests: list[dict[str, Any]] | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON that surfaces show."""
-        return self.model_dump(by_alias=True, exclude_none=True)
-
 
 _COMMON = (
     "success", "status", "timestamp", "sent", "statusCode", "originalStatusCode", "responseBody", "errorMessage",
@@ -73,6 +51,8 @@ _COMMON = (
 
 def output_schema(tool: Tool) -> Schema:
     """The tool's share of the superset: whatever its successes and its failures hold."""
+    if tool.answer is not Receipt:
+        return _read_schema(cast("type[Answer]", tool.answer))
     whole = schema_of(Result)["properties"]
     names = {*_COMMON, *tool.echoes}
     return {
@@ -82,9 +62,19 @@ def output_schema(tool: Tool) -> Schema:
     }
 
 
+def _read_schema(answer: type[Answer]) -> Schema:
+    """Whatever a tool that reads answers, and what it answers when it failed."""
+    fields = {**schema_of(answer)["properties"], **schema_of(Failure)["properties"]}
+    return {
+        "type": "object",
+        "properties": {name: _open(below) for name, below in fields.items()},
+        "required": ["success"],
+    }
+
+
 def _open(schema: Schema) -> Schema:
     """The schema without what an answer's reader can do without: that objects may have more, what they must have."""
-    found = {key: value for key, value in schema.items() if key not in ("additionalProperties", "required")}
+    found = {key: value for key, value in schema.items() if key not in ("additionalProperties", "required", "default")}
     if "items" in found:
         found["items"] = _open(found["items"])
     if "properties" in found:
@@ -105,8 +95,21 @@ def success(tool: Tool, receipt: Receipt) -> Result:
     )
 
 
-def failure(tool: Tool | None, error: SegmentError) -> Result:
+def failure(tool: Tool | None, error: SegmentError) -> Answer:
     """The answer to a call that failed, with what it had stamped and sent by then."""
+    if tool is None or tool.answer is Receipt:
+        return _unsuccessful(tool, error)
+    answered = error if isinstance(error, Undelivered) else None
+    return Failure(
+        status_code=_status(error),
+        original_status_code=answered and answered.status_code,
+        request_id=(answered and answered.request_id) or None,
+        error_message=str(error),
+        error=_fault(error, Receipt("failed", ())),
+    )
+
+
+def _unsuccessful(tool: Tool | None, error: SegmentError) -> Result:
     receipt = error.receipt or Receipt("failed", ())
     return Result(
         success=False,

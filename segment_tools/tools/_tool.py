@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast, get_type_hints
 
@@ -15,22 +15,24 @@ from segment_tools.client import Segment
 from segment_tools.receipt import Receipt
 from segment_tools.settings import Settings
 from segment_tools.spec.messages import ORDER
+from segment_tools.tools._answer import Answer, Progress, untold
 
 Schema = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """Which source a call goes to: a configured one's name, or a key of the call's own."""
+class Caller:
+    """What a call brings besides its tool's arguments.
+
+    Which source it goes to, a configured one's name or a key of its own, and who wants to know how far it is.
+    """
 
     source: str | None = None
-    write_key: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Route(source={self.source!r})"
+    write_key: str | None = field(default=None, repr=False)
+    progress: Progress = field(default=untold, repr=False)
 
 
-Run = Callable[[Any, Segment, Route], Awaitable[Receipt]]
+Run = Callable[[Any, Segment, Caller], Awaitable[Receipt | Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Tool:
     description: str
     arguments: type[BaseModel]
     run: Run
+    answer: type[Receipt] | type[Answer]
+    """What `run` returns: a receipt for messages, whose answer repeats some of their fields, or the answer itself."""
     echoes: tuple[str, ...]
     """Which fields of the message the result repeats, in Segment's names."""
     toolset: str
@@ -53,7 +57,7 @@ class Tool:
 def tool(
     *,
     title: str,
-    echoes: tuple[str, ...],
+    echoes: tuple[str, ...] = (),
     toolset: str = "tracking",
     read_only: bool = False,
     destructive: bool = False,
@@ -66,9 +70,21 @@ def tool(
 
     def make(run: Run) -> Tool:
         function = cast("Any", run)
-        arguments = next(iter(get_type_hints(function).values()))
+        hints = get_type_hints(function)
         text = " ".join(inspect.cleandoc(function.__doc__).split())
-        return Tool(function.__name__, title, text, arguments, run, echoes, toolset, read_only, destructive, idempotent)
+        return Tool(
+            name=function.__name__,
+            title=title,
+            description=text,
+            arguments=next(iter(hints.values())),
+            run=run,
+            answer=hints["return"],
+            echoes=echoes,
+            toolset=toolset,
+            read_only=read_only,
+            destructive=destructive,
+            idempotent=idempotent,
+        )
 
     return make
 
@@ -120,12 +136,12 @@ def input_schema(tool: Tool, settings: Settings) -> Schema:
     """What the tool takes under these settings: `source` where several are configured, `writeKey` where none is."""
     schema = deepcopy(schema_of(tool.arguments))
     extra: Schema = {}
-    if settings.source_names:
+    if tool.answer is Receipt and settings.source_names:
         extra["source"] = {
             "type": "string",
             "enum": list(settings.source_names),
             "description": "Which source to send to",
         }
-    if settings.takes_write_key:
+    if tool.answer is Receipt and settings.takes_write_key:
         extra["writeKey"] = {"type": "string", "description": "Source write key"}
     return {**schema, "properties": {**schema["properties"], **extra}, "additionalProperties": False}

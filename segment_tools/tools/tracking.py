@@ -23,11 +23,11 @@ from segment_tools.spec.messages import (
 )
 from segment_tools.spec.parsing import fields_of, kind_of, parse
 from segment_tools.spec.values import KeyTwice, Name, json_value, read, refusal
-from segment_tools.tools._tool import Route, Schema, schema_of, tool
+from segment_tools.tools._tool import Caller, Schema, schema_of, tool
 
 
 @tool(title="Track an event", echoes=("event", "userId", "anonymousId", "messageId"))
-async def segment_track(message: Track, segment: Segment, route: Route) -> Receipt:
+async def segment_track(message: Track, segment: Segment, caller: Caller) -> Receipt:
     """Record one thing a user did.
 
     Events: 'Product Viewed', 'Product Added', 'Order Completed', 'Email Opened'. Needs userId or anonymousId.
@@ -35,7 +35,7 @@ async def segment_track(message: Track, segment: Segment, route: Route) -> Recei
     A server has no browser: pass ip, locale and timezone in context yourself. Returns messageId; 'accepted'
     means that Segment took the request, not that the key exists or the message is kept.
     """
-    return await segment.send(message, source=route.source, write_key=route.write_key)
+    return await segment.send(message, source=caller.source, write_key=caller.write_key)
 
 
 class IdentifyArguments(Identify):
@@ -62,7 +62,7 @@ def _overruled(trait: str) -> Warned:
 
 
 @tool(title="Identify a user", echoes=("userId", "anonymousId", "traits", "messageId"), idempotent=True)
-async def segment_identify(message: IdentifyArguments, segment: Segment, route: Route) -> Receipt:
+async def segment_identify(message: IdentifyArguments, segment: Segment, caller: Caller) -> Receipt:
     """Say who a user is: tie traits to an id.
 
     Traits left out keep their values. Not for actions (segment_track), joining ids (segment_alias) or
@@ -70,39 +70,39 @@ async def segment_identify(message: IdentifyArguments, segment: Segment, route: 
     proof that Segment keeps them.
     """
     identify, overruled = message.message()
-    receipt = await segment.send(identify, source=route.source, write_key=route.write_key)
+    receipt = await segment.send(identify, source=caller.source, write_key=caller.write_key)
     return receipt.with_warnings(overruled)
 
 
 @tool(title="Record a page view", echoes=("name", "category", "userId", "anonymousId", "messageId"))
-async def segment_page(message: Page, segment: Segment, route: Route) -> Receipt:
+async def segment_page(message: Page, segment: Segment, caller: Caller) -> Receipt:
     """Record that a user saw a page of a website or chat flow.
 
     App screens: segment_screen; actions: segment_track. Needs userId or anonymousId. A server has no browser:
     pass ip, locale and timezone in context yourself. Returns messageId; 'accepted' is no proof that Segment
     keeps it.
     """
-    return await segment.send(message, source=route.source, write_key=route.write_key)
+    return await segment.send(message, source=caller.source, write_key=caller.write_key)
 
 
 @tool(title="Record a screen view", echoes=("name", "category", "userId", "anonymousId", "messageId"))
-async def segment_screen(message: Screen, segment: Segment, route: Route) -> Receipt:
+async def segment_screen(message: Screen, segment: Segment, caller: Caller) -> Receipt:
     """Record that a user saw a screen of a mobile or desktop app.
 
     Web pages: segment_page; actions: segment_track. Needs userId or anonymousId. Returns messageId;
     'accepted' is no proof that Segment keeps it.
     """
-    return await segment.send(message, source=route.source, write_key=route.write_key)
+    return await segment.send(message, source=caller.source, write_key=caller.write_key)
 
 
 @tool(title="Put a user into a group", echoes=("groupId", "userId", "anonymousId", "messageId"), idempotent=True)
-async def segment_group(message: Group, segment: Segment, route: Route) -> Receipt:
+async def segment_group(message: Group, segment: Segment, caller: Caller) -> Receipt:
     """Put a user into a company, account or team and set its traits.
 
     A user's own traits: segment_identify. Needs groupId, and userId or anonymousId. Segment has no call to
     leave a group. Returns messageId; 'accepted' is no proof that Segment keeps it.
     """
-    return await segment.send(message, source=route.source, write_key=route.write_key)
+    return await segment.send(message, source=caller.source, write_key=caller.write_key)
 
 
 @tool(
@@ -111,14 +111,14 @@ async def segment_group(message: Group, segment: Segment, route: Route) -> Recei
     destructive=True,
     idempotent=True,
 )
-async def segment_alias(message: Alias, segment: Segment, route: Route) -> Receipt:
+async def segment_alias(message: Alias, segment: Segment, caller: Caller) -> Receipt:
     """Join a user's old id (previousId) to the new one to keep (userId).
 
     Cannot be undone: mind the direction. At sign-up previousId is the visitor's anonymousId, userId the
     account's id. Few destinations need it; Segment's profiles join by segment_identify with both ids. Returns
     messageId; 'accepted' is no proof that Segment keeps it.
     """
-    return await segment.send(message, source=route.source, write_key=route.write_key)
+    return await segment.send(message, source=caller.source, write_key=caller.write_key)
 
 
 def _item_schema() -> Schema:
@@ -206,7 +206,7 @@ class BatchArguments(BaseModel):
 
 
 @tool(title="Send many messages", echoes=("count", "messageIds", "requests"))
-async def segment_batch(message: BatchArguments, segment: Segment, route: Route) -> Receipt:
+async def segment_batch(message: BatchArguments, segment: Segment, caller: Caller) -> Receipt:
     """Send messages of any of the six types in one call, in order.
 
     If one would be lost none is sent, and error.problems lists each by index. Over 2,500 messages or 500 KB
@@ -214,7 +214,7 @@ async def segment_batch(message: BatchArguments, segment: Segment, route: Route)
     'accepted' is no proof that Segment keeps them.
     """
     messages, overruled = message.messages(identity=segment.settings.anonymous_id == "require")
-    receipt = await segment.send_batch(messages, source=route.source, write_key=route.write_key)
+    receipt = await segment.send_batch(messages, source=caller.source, write_key=caller.write_key)
     return receipt.with_warnings(overruled)
 
 

@@ -1,0 +1,85 @@
+"""What is particular of each of Segment's APIs when it fails: how an error names it, and how to mend it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from segment_tools.errors import NotFound, RateLimited, Rejected, Unauthorized
+
+Rejections = Mapping[int, tuple[type[Rejected], str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One API, as its errors speak of it."""
+
+    name: str
+    setting: str
+    """The setting of its address."""
+    again: str
+    """What to do after no answer, or one that may be better at another time."""
+    unknown: str
+    """What to do after an answer that did not come, when nobody knows what became of the request."""
+    rejections: Rejections
+    """By status, the error and what to do about it."""
+    otherwise: Mapping[int, str]
+    """The same for statuses without an entry of their own, by their hundreds."""
+    quoted: bool
+    """Whether an error repeats what the API says: not where that may be somebody's data."""
+
+
+_SAFE = "which makes a repeat safe."
+
+TRACKING = Service(
+    name="Segment",
+    setting="SEGMENT_DATA_PLANE_URL",
+    again=f"Try again later with the same messageId, {_SAFE}",
+    unknown=f"The message may have arrived; try again with the same messageId, {_SAFE}",
+    rejections={
+        401: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and the region (SEGMENT_REGION)."),
+        403: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and that the source allows it."),
+        404: (NotFound, "Check SEGMENT_DATA_PLANE_URL: no Segment data plane answers there."),
+        413: (Rejected, "Send fewer or smaller messages."),
+        429: (RateLimited, f"Wait, then try again with the same messageId, {_SAFE}"),
+    },
+    otherwise={
+        3: "Redirects are not followed: set SEGMENT_DATA_PLANE_URL to the final address.",
+        4: "Mend the message as Segment says; the same call will be refused again.",
+        5: "Check SEGMENT_DATA_PLANE_URL: what answers there does not take messages.",
+    },
+    quoted=True,
+)
+
+PROFILES = Service(
+    name="The Profile API",
+    setting="SEGMENT_PROFILE_URL",
+    again="Try again later: reading changes nothing.",
+    unknown="Try again: reading changes nothing.",
+    rejections={
+        401: (Unauthorized, "Check that SEGMENT_PROFILE_TOKEN is an access token of this space, and SEGMENT_REGION."),
+        403: (Unauthorized, "Check that SEGMENT_PROFILE_TOKEN may read this space (SEGMENT_SPACE_ID or spaceId)."),
+        404: (NotFound, "Check SEGMENT_SPACE_ID and SEGMENT_REGION, or SEGMENT_PROFILE_URL: there is no such route."),
+        429: (RateLimited, "Wait, then try again: a space answers about 100 look-ups a second."),
+    },
+    otherwise={
+        3: "Redirects are not followed: set SEGMENT_PROFILE_URL to the final address.",
+        4: "Check the arguments; the same call will be refused again.",
+        5: "Check SEGMENT_PROFILE_URL: what answers there has no profiles.",
+    },
+    quoted=False,
+)
+"""Source of the statuses: https://segment.com/docs/unify/profile-api/#errors."""
+
+SOURCE_SETTINGS = Service(
+    name="Segment's settings of sources",
+    setting="SEGMENT_CDN_URL",
+    again="Try again later: reading changes nothing.",
+    unknown="Try again: reading changes nothing.",
+    rejections={404: (NotFound, "No source has this write key: copy it from the source's settings.")},
+    otherwise={
+        3: "Redirects are not followed: set SEGMENT_CDN_URL to the final address.",
+        4: "Check SEGMENT_CDN_URL.",
+        5: "Check SEGMENT_CDN_URL.",
+    },
+    quoted=False,
+)
+"""What a source's public settings say, which Segment's browser library reads first."""
