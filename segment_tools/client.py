@@ -10,17 +10,19 @@ from typing import Any, Self
 from segment_tools import wire
 from segment_tools.attempts import Surroundings, attempted
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Undelivered
+from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.settings import Settings
 from segment_tools.spec.advice import warnings
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.parsing import no_identity
+from segment_tools.spec.profiles import Asked
 from segment_tools.spec.timestamps import iso_utc, wire_timestamp
 from segment_tools.transport import Transport
 
 
 class Segment:
-    """Sends messages to one data plane.
+    """Sends messages to one data plane, and reads profiles.
 
     Keep one for the life of the program: it holds the connections. Close it with `aclose()`, or use it as an
     asynchronous context manager.
@@ -30,11 +32,17 @@ class Segment:
     """
 
     def __init__(
-        self, settings: Settings, *, transport: Transport | None = None, surroundings: Surroundings | None = None
+        self,
+        settings: Settings,
+        *,
+        transport: Transport | None = None,
+        profiles: Transport | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.settings = settings
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
+        self._profiles = Profiles(settings, self._outside, profiles)
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,6 +53,21 @@ class Segment:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
+        await self._profiles.aclose()
+
+    @property
+    def outside(self) -> Surroundings:
+        """Time, ids and chance, as this client takes them."""
+        return self._outside
+
+    async def read(self, asked: Asked) -> ProfilePage | None:
+        """One page of a profile; None where there is no such profile.
+
+        Raises:
+            NotConfigured: no token.
+            Unauthorized, RateLimited, Rejected, Unavailable: without anything of the profile in them.
+        """
+        return await self._profiles.page(asked)
 
     async def send(self, message: AnyMessage, *, source: str | None = None, write_key: str | None = None) -> Receipt:
         """Send one message to the path of its type.

@@ -1,10 +1,13 @@
 """The kinds of argument that tools take besides messages: read leniently, kept strictly, refused with a mend."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.alias_generators import to_camel, to_snake
+from pydantic_core import CoreSchema, core_schema
 
 from segment_tools.spec.values import read, refusal
 
@@ -12,21 +15,51 @@ from segment_tools.spec.values import read, refusal
 class Arguments(BaseModel):
     """What a tool takes, in camelCase; nothing else is taken."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+        defer_build=True,
+    )
+
+    REQUIRED: ClassVar[Mapping[str, str]] = {}
+    """What the tool cannot do without, and what to pass."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := [name for name in self.REQUIRED if getattr(self, to_snake(name)) is None]:
+            raise refusal(
+                f"{missing[0]} is required.", self.REQUIRED[missing[0]], code="missing_field", field=missing[0]
+            )
+        return self
 
 
-def whole(least: int, most: int) -> Any:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of argument, for `Annotated`: how it is read, and its schema."""
+
+    read: Callable[[object], object]
+    schema: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, __: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def whole(least: int, most: int) -> Kind:
     """A whole number within bounds; text of one is read, null and "" are absent."""
-    return _annotated(int, partial(_whole, least=least, most=most), type="integer", minimum=least, maximum=most)
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return Kind(partial(_whole, least=least, most=most), schema)
 
 
-def one_of(*choices: str) -> Any:
+def one_of(*choices: str) -> Kind:
     """One of some words, in any case; null and "" are absent."""
-    return _annotated(str, partial(_choice, choices=choices), type="string", enum=list(choices))
-
-
-def _annotated(kind: type, validator: Callable[[object], object], **schema: Any) -> Any:
-    return Annotated[kind | None, BeforeValidator(validator), WithJsonSchema(schema)]  # type: ignore[valid-type]
+    return Kind(partial(_choice, choices=choices), {"type": "string", "enum": list(choices)})
 
 
 def _whole(value: object, least: int, most: int) -> int | None:
@@ -69,12 +102,8 @@ def _names(value: object) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in cast("list[str]", listed) if name.strip()) or None
 
 
-Flag = Annotated[bool | None, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})]
+Flag = Annotated[bool | None, Kind(_flag, {"type": "boolean"})]
 """True or false, or the words; null and "" are absent."""
 
-Names = Annotated[
-    tuple[str, ...] | None,
-    BeforeValidator(_names),
-    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
-]
+Names = Annotated[tuple[str, ...] | None, Kind(_names, {"type": "array", "items": {"type": "string"}})]
 """A list of names, or text with commas between them; null, "" and an empty list are absent."""
