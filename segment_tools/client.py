@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from segment_tools import wire
 from segment_tools.attempts import Surroundings, attempted
@@ -19,6 +20,9 @@ from segment_tools.spec.parsing import no_identity
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.timestamps import iso_utc, wire_timestamp
 from segment_tools.transport import Transport
+
+SANDBOX_SECONDS, SANDBOX_BYTES = 5.0, 512 * 1024
+"""For a look into a sandbox on this machine."""
 
 
 class Segment:
@@ -59,6 +63,28 @@ class Segment:
     def outside(self) -> Surroundings:
         """Time, ids and chance, as this client takes them."""
         return self._outside
+
+    async def sandbox_message(self, filters: Mapping[str, str]) -> dict[str, Any] | None:
+        """What a sandbox has of a message by its own filters: the one kept, else a discarded one with its `meaning`.
+
+        None where it has none, or where no sandbox answers.
+        """
+        if not self.settings.may_be_sandbox or self.settings.dry_run:
+            return None
+        for verdict in ({"discarded": "false"}, {}):
+            found = await self._asked_sandbox(f"messages?{urlencode({**filters, **verdict, 'limit': '1'})}")
+            if rows := found.get("messages"):
+                row: dict[str, Any] = rows[0]
+                reasons = await self._asked_sandbox("reasons")
+                return {**row, "meaning": reasons.get(str(row.get("discarded")))}
+        return None
+
+    async def _asked_sandbox(self, path: str) -> Mapping[str, Any]:
+        try:
+            answer = await self._transport.get(f"/_sandbox/{path}", {}, SANDBOX_SECONDS, SANDBOX_BYTES)
+            return wire.decipher(answer, self._outside.now(), self.settings.secrets)
+        except Undelivered:
+            return {}
 
     async def read(self, asked: Asked) -> ProfilePage | None:
         """One page of a profile; None where there is no such profile.

@@ -308,6 +308,11 @@ class Settings(BaseModel):
         return self.cdn_url or self._local_endpoint or CDN
 
     @property
+    def may_be_sandbox(self) -> bool:
+        """Whether the data plane is on this machine, so that it may be a sandbox that tells what it took."""
+        return self._local_endpoint is not None
+
+    @property
     def _local_endpoint(self) -> str | None:
         """The data plane where it is on this machine, a sandbox: it has Segment's other routes too."""
         url = self.data_plane_url

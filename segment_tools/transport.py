@@ -1,6 +1,7 @@
 """HTTP to Segment: the only importer of httpx, but for the sandbox's webhooks."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -15,6 +16,10 @@ ANSWER_BYTES = 64 * 1024
 """How much of an answer is read. Segment's are a line; what answers in its place may send without end."""
 
 
+def _names_nobody(record: logging.LogRecord) -> bool:
+    return "/profiles/" not in record.getMessage()
+
+
 class Transport:
     """Asks one base URL over kept connections; opened at the first request, so that starting costs nothing.
 
@@ -25,6 +30,8 @@ class Transport:
         self, base_url: str, http: httpx.AsyncBaseTransport | None = None, service: Service = TRACKING
     ) -> None:
         self.service = service
+        # httpx logs every URL, and a profile's holds somebody's id. Adding the same filter again changes nothing.
+        logging.getLogger("httpx").addFilter(_names_nobody)
         self._base_url = base_url
         self._http = http
         self._client: httpx.AsyncClient | None = None

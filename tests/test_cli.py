@@ -10,11 +10,13 @@ import httpx
 import pytest
 from support import KEY, ROOT, WAIT, program, running
 
-from segment_tools import __version__
+from segment_tools import Settings, __version__
 from segment_tools.functions import FORMATS, definitions
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces import cli
-from segment_tools.tools import TOOLS
+from segment_tools.tools import offered
+
+OFFERED = [tool.name for tool in offered(Settings())]
 
 CALL = '{"event": "Order Completed", "userId": "u1"}'
 
@@ -168,10 +170,10 @@ def test_a_misspelt_setting_is_pointed_out(environ: dict[str, str]) -> None:
 
 
 def test_tools_lists_names_and_definitions(environ: dict[str, str]) -> None:
-    assert [line.split()[0] for line in run(environ, "tools").stdout.splitlines()] == [tool.name for tool in TOOLS]
+    assert [line.split()[0] for line in run(environ, "tools").stdout.splitlines()] == OFFERED
     listed = json.loads(run(environ, "tools", "--json", write_key=KEY).stdout)
-    assert [tool["name"] for tool in listed] == [tool.name for tool in TOOLS]
-    nothing = run(environ, "tools", read_only="true")
+    assert [tool["name"] for tool in listed] == OFFERED
+    nothing = run(environ, "tools", read_only="true", toolsets="tracking")
     assert (nothing.stdout, "SEGMENT_READ_ONLY" in nothing.stderr) == ("", True)
 
 
@@ -189,7 +191,7 @@ def test_demo_shows_every_tool_and_what_arrived(environ: dict[str, str]) -> None
     done = run(environ, "demo", write_key="not-to-be-used", data_plane_url="https://not.to.be.used")
     assert done.returncode == 0, done.stderr
     called, reached = done.stdout.split("ARRIVED")
-    assert all(tool.name in called for tool in TOOLS)
+    assert all(tool in called for tool in [*OFFERED, "segment_get_profile"])
     assert reached.count("/v1/") == 8
     assert "Did you mean 'properties'?" in called
     assert "Try next" in reached

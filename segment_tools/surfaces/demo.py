@@ -78,6 +78,8 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
             "context": {"locale": "en-US"},
         },
     ),
+    ("segment_find_message", {"event": "Order Completed", "userId": "user123"}),
+    ("segment_get_profile", {"id": "user123"}),
     ("segment_track", {"event": "Button Clicked", "propertes": {"button": "buy"}}),
 )
 """What is called: the documents' own examples, and one call as models get it wrong."""
@@ -121,8 +123,11 @@ async def demo(out: TextIO) -> bool:
         return _as_promised(results, set(arrived))
 
 
+_PROFILES = {"SEGMENT_PROFILE_TOKEN": "demo", "SEGMENT_SPACE_ID": "demo"}
+
+
 async def _results(url: str) -> list[CallToolResult]:
-    chosen = environment(SEGMENT_DATA_PLANE_URL=url, SEGMENT_WRITE_KEY="demo")
+    chosen = environment(SEGMENT_DATA_PLANE_URL=url, SEGMENT_WRITE_KEY="demo", **_PROFILES)
     server = StdioServerParameters(command=sys.executable, args=["-m", "segment_tools"], env=chosen)
     async with Client(stdio_client(server)) as client:
         return [await client.call_tool(name, arguments) for name, arguments in CALLS]
@@ -147,8 +152,16 @@ def _as_promised(results: list[CallToolResult], arrived: set[str]) -> bool:
 def _called(call: tuple[str, dict[str, Any]], result: CallToolResult) -> tuple[str, ...]:
     name, arguments = call
     facts = _facts(result)
-    answer = f"{facts.get('status')}" if facts["success"] else f"refused: {facts['errorMessage']}"
-    return name, _cut(json.dumps(arguments, ensure_ascii=False), 60), _cut(answer, 110)
+    return name, _cut(json.dumps(arguments, ensure_ascii=False), 60), _cut(_answer(facts), 110)
+
+
+def _answer(facts: dict[str, Any]) -> str:
+    if not facts["success"]:
+        return f"refused: {facts['errorMessage']}"
+    if "traits" in facts and "found" in facts:
+        events = ", ".join(event["event"] for event in facts["events"])
+        return f"found: {len(facts['traits'])} traits, {len(facts['externalIds'])} external ids, events {events}"
+    return str(facts["status"])
 
 
 def _arrived(row: dict[str, Any]) -> tuple[str, ...]:

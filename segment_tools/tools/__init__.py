@@ -9,9 +9,9 @@ from segment_tools.receipt import Receipt
 from segment_tools.settings import Settings, is_write_key
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import profiles, tracking
+from segment_tools.tools import finding, profiles, tracking
 from segment_tools.tools._answer import Answer, Progress, untold
-from segment_tools.tools._result import failure, output_schema, success
+from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "untold",
 ]
 
-TOOLS: tuple[Tool, ...] = (*tracking.TOOLS, *profiles.TOOLS)
+TOOLS: tuple[Tool, ...] = (*tracking.TOOLS, *profiles.TOOLS, *finding.TOOLS)
 
 
 def offered(settings: Settings) -> tuple[Tool, ...]:
@@ -69,9 +69,18 @@ async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment,
         needs_id = tool.answer is Receipt and segment.settings.anonymous_id == "require"
         parsed = parse(tool.arguments, own, identity=needs_id)
         done = await tool.run(parsed, segment, caller)
-        return success(tool, done) if isinstance(done, Receipt) else done
+        return _pointed(success(tool, done), segment.settings) if isinstance(done, Receipt) else done
     except SegmentError as error:
         return failure(tool, error)
+
+
+def _pointed(result: Result, settings: Settings) -> Result:
+    """The answer with the tool that tells more of it, where there is something to tell and the tool is offered."""
+    told = result.status == "accepted" and FIND in {tool.name for tool in offered(settings)}
+    return result.model_copy(update={"verify_with": FIND}) if told else result
+
+
+FIND = finding.segment_find_message.name
 
 
 def refused(error: SegmentError) -> Answer:

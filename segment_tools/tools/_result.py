@@ -31,6 +31,8 @@ class Result(Answer):
     count: int | None = None
     message_id: str | None = None
     message_ids: list[str] | None = None
+    verify_with: str | None = None
+    """The tool that tells later whether Segment kept it."""
     timestamp: str | None = None
     sent: bool | None = None
     status_code: Literal[-1, 200, 500]

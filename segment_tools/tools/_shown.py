@@ -27,17 +27,26 @@ def masked(value: Any, patterns: Sequence[str]) -> Any:
 def _masked(value: Any, patterns: Sequence[str], path: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
-        found = {
-            name: HIDDEN if is_hidden((*path, name), patterns) else _masked(below, patterns, (*path, name))
-            for name, below in fields.items()
-        }
-        kind = fields.get("type")
-        if "id" in fields and isinstance(kind, str) and is_hidden((kind,), patterns):
-            found["id"] = HIDDEN
+        found = {name: _below(name, below, patterns, path) for name, below in fields.items()}
+        for named, content in _PAIRS:
+            name = fields.get(named)
+            if content in fields and isinstance(name, str):
+                found[content] = _below(name, fields[content], patterns, path)
         return found
     if isinstance(value, list):
         return [_masked(below, patterns, path) for below in cast("list[Any]", value)]
     return value
+
+
+_PAIRS = (("type", "id"), ("key", "value"))
+"""Where one field is the name of what is in another: external ids, and properties."""
+
+
+def _below(name: str, value: Any, patterns: Sequence[str], path: tuple[str, ...]) -> Any:
+    if is_hidden((*path, name), patterns):
+        return HIDDEN
+    # With details, a trait's value is a level deeper, in `value`.
+    return _masked(value, patterns, path if name == "value" else (*path, name))
 
 
 def is_hidden(path: tuple[str, ...], patterns: Sequence[str]) -> bool:

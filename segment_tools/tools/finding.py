@@ -1,0 +1,185 @@
+"""The tool that says what became of a message after Segment's 200."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from pydantic import Field
+
+from segment_tools.client import Segment
+from segment_tools.errors import InvalidMessage, SegmentError
+from segment_tools.spec.arguments import Arguments, whole
+from segment_tools.spec.profiles import MOST, Asked, Identifier, identifier
+from segment_tools.spec.values import Id, MessageId, Name
+from segment_tools.tools._answer import Answer
+from segment_tools.tools._tool import Caller, tool
+
+LONGEST_WAIT_SECONDS = 120
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
+"""Seconds between two looks at a profile: a space answers about 100 look-ups a second, for all who ask."""
+
+_PAGES = 3
+"""How many pages of 100 events one look reads."""
+
+
+class FindArguments(Arguments):
+    """Which message, and for how long to look."""
+
+    message_id: MessageId = Field(default=None, description="messageId of the answer that sent it")
+    event: Name = Field(default=None, description="A track's event name, instead of messageId or beside it")
+    user_id: Id = Field(default=None, description="The message's userId; a profile is found by it")
+    anonymous_id: Id = Field(default=None, description="The message's anonymousId, without a userId")
+    wait_seconds: Annotated[int | None, whole(0, LONGEST_WAIT_SECONDS)] = Field(
+        default=None, description="How long to look for it; default 0, once"
+    )
+
+
+class FoundAnswer(Answer):
+    """What is known of the message, and from where."""
+
+    status: str
+    known_from: str | None = None
+    explanation: str
+    reason: str | None = None
+    message_id: str | None = None
+    type: str | None = None
+    event: str | None = None
+    at: str | None = None
+    waited_seconds: float | None = None
+
+
+@tool(title="Find a message again", toolset="connection", read_only=True, idempotent=True)
+async def segment_find_message(arguments: FindArguments, segment: Segment, caller: Caller) -> FoundAnswer:
+    """Did it arrive? What became of a message after Segment said 'accepted', which is no proof that Segment keeps it.
+
+    Give messageId, with the message's userId or anonymousId; or event with one of those. status is kept (knownFrom says
+    whether the sandbox or the profile's own events say so), discarded (with the reason and how to mend it), or unknown
+    with an explanation. A profile shows track calls alone, seconds to minutes later: pass waitSeconds.
+    """
+    if arguments.message_id is None and (arguments.event is None or _who(arguments) is None):
+        hint = "Pass messageId, or event together with userId or anonymousId."
+        raise InvalidMessage.of("missing_field", "It is not said which message to find.", hint, "messageId")
+    began, total = segment.outside.monotonic(), float(arguments.wait_seconds or 0)
+    pause = _FIRST_PAUSE
+    while True:
+        found = await _look(arguments, segment)
+        waited = segment.outside.monotonic() - began
+        if found.status != _UNKNOWN or not found.worth_waiting or waited >= total:
+            return found.answer(round(waited, 1) if total else None)
+        await caller.progress(waited, total, "not there yet")
+        await segment.outside.sleep(min(pause, total - waited))
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+_KEPT, _DISCARDED, _UNKNOWN = "kept", "discarded", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one look found."""
+
+    status: str
+    explanation: str
+    known_from: str | None = None
+    facts: Mapping[str, Any] | None = None
+    worth_waiting: bool = False
+
+    def answer(self, waited: float | None) -> FoundAnswer:
+        """As the tool answers it."""
+        return FoundAnswer(
+            status=self.status,
+            known_from=self.known_from,
+            explanation=self.explanation,
+            waited_seconds=waited,
+            **(self.facts or {}),
+        )
+
+
+async def _look(arguments: FindArguments, segment: Segment) -> _Found:
+    """The sandbox knows everything; a profile some things, later."""
+    row = await segment.sandbox_message(_filters(arguments))
+    if row is not None:
+        return _by_sandbox(row)
+    who = _who(arguments)
+    settings = segment.settings
+    if settings.profile_token is None or settings.space_id is None:
+        missing = "SEGMENT_PROFILE_TOKEN" if settings.profile_token is None else "SEGMENT_SPACE_ID"
+        text = f"Segment tells nobody what became of a message but in its debugger, and in profiles: set {missing}."
+        return _Found(_UNKNOWN, text)
+    if who is None:
+        return _Found(_UNKNOWN, "A profile is found by an id: pass the message's userId or anonymousId as well.")
+    return await _by_profile(arguments, segment, settings.space_id, who)
+
+
+def _filters(arguments: FindArguments) -> dict[str, str]:
+    named = {
+        "messageId": arguments.message_id,
+        "event": arguments.event,
+        "userId": arguments.user_id,
+        "anonymousId": arguments.anonymous_id,
+    }
+    if arguments.message_id is not None:
+        return {"messageId": arguments.message_id}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _who(arguments: FindArguments) -> Identifier | None:
+    if arguments.user_id is not None:
+        return identifier(arguments.user_id, "user_id", "users")[0]
+    return identifier(arguments.anonymous_id, "anonymous_id", "users")[0] if arguments.anonymous_id else None
+
+
+def _by_sandbox(row: Mapping[str, Any]) -> _Found:
+    message: Mapping[str, Any] = row.get("message") or row.get("sent") or {}
+    facts = {
+        "message_id": _text(message.get("messageId")),
+        "type": _text(message.get("type")),
+        "event": _text(message.get("event")),
+        "at": _text(row.get("receivedAt")),
+    }
+    if not row.get("discarded"):
+        return _Found(_KEPT, "The sandbox took it, as Segment would.", "sandbox", facts)
+    facts["reason"] = _text(row["discarded"])
+    text = _text(row.get("meaning")) or "Segment would drop it; the sandbox's debugger says why."
+    return _Found(_DISCARDED, text, "sandbox", facts)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+async def _by_profile(arguments: FindArguments, segment: Segment, space: str, who: Identifier) -> _Found:
+    query = {"limit": str(MOST["events"]), **({"include": arguments.event} if arguments.event else {})}
+    try:
+        for _ in range(_PAGES):
+            page = await segment.read(Asked(space, "users", who, "events", query))
+            if page is None:
+                return _Found(_UNKNOWN, "Segment has no profile of this id (yet).", worth_waiting=True)
+            for event in page.items:
+                known: Mapping[str, Any] = cast("Mapping[str, Any]", event) if isinstance(event, dict) else {}
+                if known and arguments.message_id in (None, known.get("message_id")):
+                    return _in_profile(known)
+            if not page.next:
+                break
+            query = {**query, "next": page.next}
+    except SegmentError as error:
+        return _Found(_UNKNOWN, f"The profile could not be read: {error}", worth_waiting=error.retryable)
+    text = (
+        "The profile's newest events do not have it (yet). It shows track calls of the last 14 days alone; "
+        "Segment's debugger shows the rest."
+    )
+    return _Found(_UNKNOWN, text, worth_waiting=True)
+
+
+def _in_profile(event: Mapping[str, Any]) -> _Found:
+    facts = {
+        "message_id": _text(event.get("message_id")),
+        "type": _text(event.get("type")),
+        "event": _text(event.get("event")),
+        "at": _text(event.get("timestamp")),
+    }
+    return _Found(_KEPT, "It is among the profile's events: Segment kept it.", "profile", facts)
+
+
+TOOLS = (segment_find_message,)
+"""Source of what profiles show: https://segment.com/docs/unify/profile-api/ and .../profile-api-limits/."""
