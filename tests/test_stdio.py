@@ -15,7 +15,8 @@ from mcp import Client, StdioServerParameters, stdio_client
 from support import KEY, ROOT, arrived, facts, program
 
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.tools import TOOLS
+from segment_tools.settings import Settings
+from segment_tools.tools import offered
 
 pytestmark = pytest.mark.anyio
 WAIT = 20
@@ -61,7 +62,7 @@ async def test_an_mcp_client_calls_the_tools_and_the_messages_arrive(
         listed = [tool.name for tool in (await client.list_tools()).tools]
         good = facts(await client.call_tool("segment_track", {"event": "Order Completed", "userId": "u1"}))
         bad = facts(await client.call_tool("segment_track", {"event": "Order Completed"}))
-    assert listed == [tool.name for tool in TOOLS]
+    assert listed == [tool.name for tool in offered(Settings())]
     assert [message["messageId"] for message in arrived(sandbox)] == [good["messageId"]]
     assert bad["error"]["field"] == "userId"
 

@@ -25,6 +25,14 @@ def one_of(*choices: str) -> Any:
     return _annotated(str, partial(_choice, choices=choices), type="string", enum=list(choices))
 
 
+def some_of(*choices: str) -> Any:
+    """A list of some words, or text with commas between them, in any case; null, "" and an empty list are absent."""
+    listed = {"type": "array", "items": {"type": "string", "enum": list(choices)}}
+    return Annotated[
+        tuple[str, ...] | None, BeforeValidator(partial(_choices, choices=choices)), WithJsonSchema(listed)
+    ]
+
+
 def _annotated(kind: type, validator: Callable[[object], object], **schema: Any) -> Any:
     return Annotated[kind | None, BeforeValidator(validator), WithJsonSchema(schema)]  # type: ignore[valid-type]
 
@@ -47,6 +55,13 @@ def _choice(value: object, choices: Sequence[str]) -> str | None:
     if found is None:
         raise refusal("{field} is none of what it may be.", f"Pass one of {', '.join(choices)}.")
     return found
+
+
+def _choices(value: object, choices: Sequence[str]) -> tuple[str, ...] | None:
+    named = tuple(dict.fromkeys(name.lower() for name in _names(value) or ()))
+    if not set(named) <= set(choices):
+        raise refusal("{field} holds what it may not.", f"Pass some of {', '.join(choices)}.")
+    return named or None
 
 
 def _flag(value: object) -> bool | None:

@@ -29,6 +29,7 @@ from starlette.routing import Route
 from segment_tools._version import __version__
 from segment_tools.client import Segment
 from segment_tools.functions import dispatch
+from segment_tools.settings import Settings
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
 
@@ -42,6 +43,18 @@ INSTRUCTIONS = (
     "later, so these tools refuse beforehand what would be lost and say in error.hint how to mend it. A "
     "repeat with the same messageId is counted once."
 )
+TRIGGERS = (
+    " segment_list_deliveries and segment_wait_for_delivery read what Segment's webhooks delivered here; "
+    "hosts can subscribe to segment://deliveries."
+)
+
+
+def instructions(settings: Settings) -> str:
+    """What a model should know of the tools that are offered."""
+    received = any(tool.toolset == "triggers" for tool in offered(settings))
+    return INSTRUCTIONS + TRIGGERS if received else INSTRUCTIONS
+
+
 _LIST_SECONDS = 300
 """How long a client may keep the list of tools; it changes only when the server starts anew."""
 
@@ -71,7 +84,7 @@ def build(segment: Segment) -> Server[None]:
         NAME,
         version=__version__,
         title="Segment",
-        instructions=INSTRUCTIONS,
+        instructions=instructions(segment.settings),
         cache_hints={"tools/list": CacheHint(ttl_ms=_LIST_SECONDS * 1000, scope="public")},
         lifespan=lifespan,
         on_list_tools=list_tools,
