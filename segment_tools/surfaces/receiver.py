@@ -3,8 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from socket import socket
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from segment_tools.client import Segment
-from segment_tools.errors import NotConfigured, SegmentError, Unavailable
+from segment_tools.errors import SegmentError, Unavailable
 from segment_tools.spec.webhooks import Delivery, deliveries_of, genuine
 
 PATH = "/webhooks/segment"
@@ -96,29 +96,24 @@ def _refused(status: int, code: str, text: str) -> Response:
 
 @asynccontextmanager
 async def receiving(segment: Segment, listener: socket, started: Callable[[str], None]) -> AsyncGenerator[None]:
-    """Receive webhooks on the listening socket meanwhile; `started` is told the address."""
+    """Receive webhooks on the listening socket meanwhile; `started` is told where."""
     import uvicorn  # for this alone: it would delay the answer to a host on stdio
 
     class Server(uvicorn.Server):
         """One that leaves the process's signals alone."""
 
-        def install_signal_handlers(self) -> None:
-            """Nothing."""
+        @contextmanager
+        def capture_signals(self) -> Generator[None]:
+            yield
 
     app = Starlette(routes=[webhook_route(segment)])
     config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
     server = Server(config)
     host, port = listener.getsockname()[:2]
-    started(f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}")
-    serving = asyncio.create_task(server._serve([listener]))  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    started(f"webhooks at http://{f'[{host}]' if ':' in host else host}:{port}{PATH}")
+    serving = asyncio.create_task(server.serve([listener]))
     try:
         yield
     finally:
         server.should_exit = True
         await serving
-
-
-def unusable(host: str, port: int, error: OSError) -> NotConfigured:
-    """The error of an address that cannot be listened on."""
-    text = f"Cannot receive webhooks on {host} port {port}: {error.strerror or 'the address is not valid'}."
-    return NotConfigured("SEGMENT_WEBHOOK_PORT", text, hint="Set SEGMENT_WEBHOOK_PORT to another, or 0 for any.")
