@@ -8,12 +8,15 @@ from segment_tools.settings import TOOLSETS, Settings
 from segment_tools.tools import TOOLS, definition
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = {"S0": "Flows app", "S1": "AACFlow", "S2": "GoInsight", "S3": "Indite block"}
+DOCUMENTS = {"S0": "Flows app", "S1": "AACFlow", "S2": "GoInsight", "S3": "Indite block", "S4": "Tray connector"}
+
+CHOSEN = Settings.from_env(environ={"SEGMENT_WRITE_KEY": "any", "SEGMENT_WEBHOOK_SECRET": "any"})
+"""Settings under which every tool is offered."""
 
 
 def tool_table() -> str:
     """Name, what it does, and what it takes."""
-    shown = [definition(tool, Settings.from_env(environ={"SEGMENT_WRITE_KEY": "any"})) for tool in TOOLS]
+    shown = [definition(tool, CHOSEN) for tool in TOOLS]
     lines = ["| tool | what it does | arguments |", "|---|---|---|"]
     for tool in shown:
         first = tool["description"].split(". ")[0].rstrip(".") + "."
@@ -92,8 +95,7 @@ def readme(text: str) -> str:
 
 def snapshots() -> dict[str, str]:
     """File name to content, for every tool as a server with a key lists it."""
-    chosen = Settings.from_env(environ={"SEGMENT_WRITE_KEY": "any"})
-    return {f"{tool.name}.json": json.dumps(definition(tool, chosen), indent=2) + "\n" for tool in TOOLS}
+    return {f"{tool.name}.json": json.dumps(definition(tool, CHOSEN), indent=2) + "\n" for tool in TOOLS}
 
 
 def main() -> None:

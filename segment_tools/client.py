@@ -8,9 +8,12 @@ from functools import partial
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from platformdirs import user_data_path
+
 from segment_tools import wire
 from segment_tools.attempts import Surroundings, attempted
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Undelivered
+from segment_tools.inbox import Inbox, Retention, open_inbox
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.settings import Settings
@@ -47,6 +50,7 @@ class Segment:
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
         self._profiles = Profiles(settings, self._outside, profiles)
+        self._inbox: Inbox | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,7 +59,10 @@ class Segment:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections, and the inbox if it was opened."""
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            await inbox.aclose()
         await self._transport.aclose()
         await self._profiles.aclose()
 
@@ -94,6 +101,38 @@ class Segment:
             Unauthorized, RateLimited, Rejected, Unavailable: without anything of the profile in them.
         """
         return await self._profiles.page(asked)
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox of the settings, where webhook deliveries are kept; opened when it is first used.
+
+        Raises:
+            NotConfigured: without `SEGMENT_WEBHOOK_SECRET` nothing is received.
+        """
+        settings = self.settings
+        if settings.webhook_secret is None:
+            hint = "Ask whoever runs this server to set SEGMENT_WEBHOOK_SECRET."
+            raise NotConfigured("SEGMENT_WEBHOOK_SECRET", "No webhooks are received here.", hint=hint)
+        if self._inbox is None:
+            address = settings.inbox.get_secret_value() if settings.inbox else _default_inbox()
+            self._inbox = open_inbox(address, Retention(settings.inbox_days, settings.inbox_count), self._outside.now)
+        return self._inbox
+
+    async def newest_delivery(self) -> str | None:
+        """The cursor of the newest delivery in the inbox; None where there is none.
+
+        Raises:
+            NotConfigured: no webhooks are received, or what `SEGMENT_INBOX` names is no inbox.
+            Unavailable: it cannot be read just now.
+        """
+        try:
+            return await self.inbox.last()
+        except ValueError as error:
+            raise NotConfigured("SEGMENT_INBOX", str(error)) from None
+
+    def now(self) -> datetime:
+        """What time it is for this client."""
+        return self._outside.now()
 
     async def send(self, message: AnyMessage, *, source: str | None = None, write_key: str | None = None) -> Receipt:
         """Send one message to the path of its type.
@@ -215,6 +254,10 @@ class Segment:
         sent = wire.headers(write_key, attempt)
         answer = await self._transport.post(request.path, request.body, sent, seconds)
         return answer.status, wire.decipher(answer, self._outside.now(), (write_key, *self.settings.secrets))
+
+
+def _default_inbox() -> str:
+    return f"sqlite:///{user_data_path('segment-tools', appauthor=False) / 'inbox.db'}"
 
 
 def _generated(index: int | None) -> Warned:

@@ -12,19 +12,20 @@ from support import KEY, mcp, settings
 
 from segment_tools import Settings
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.surfaces.mcp_server import INSTRUCTIONS
+from segment_tools.surfaces.mcp_server import instructions
 from segment_tools.tools import TOOLS, definition, offered
 
 pytestmark = pytest.mark.anyio
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-CHOSEN = settings()
+CHOSEN = settings(webhook_secret="any")
 DEFINITIONS = {tool.name: definition(tool, CHOSEN) for tool in TOOLS}
-BUDGET, BUDGET_WITH_OUTPUT = 9_000, 15_000
-"""Bytes of compact JSON: all of it is paid for by every model on every turn."""
+BUDGETS = {"tracking": (9_000, 15_000), "triggers": (3_000, 5_000)}
+"""Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""
 
 VARIANTS = {
     "with a key": CHOSEN,
     "without a key": Settings(),
+    "with webhooks": settings(webhook_secret="any"),
     "with named sources": settings(write_key="", sources='{"web": "key-1", "ios": "key-2"}'),
 }
 each_tool = pytest.mark.parametrize("name", DEFINITIONS)
@@ -61,14 +62,14 @@ async def test_mcp_lists_the_definitions_as_they_are_and_in_order(variant: str) 
 @each_tool
 def test_names_titles_and_annotations_are_explicit(name: str) -> None:
     found = DEFINITIONS[name]
-    assert re.fullmatch(r"segment_[a-z]+", name)
+    assert re.fullmatch(r"segment_[a-z_]+", name)
     assert found["title"]
     assert set(found["annotations"]) == {"title", "readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
     assert 100 <= len(found["description"]) <= 1000
     assert not re.search(r"\b(always|never|must|you should)\b", found["description"], re.IGNORECASE)
 
 
-@each_tool
+@pytest.mark.parametrize("name", [tool.name for tool in TOOLS if tool.toolset == "tracking"])
 def test_descriptions_promise_no_more_than_accepted(name: str) -> None:
     text = DEFINITIONS[name]["description"]
     assert "'accepted'" in text
@@ -100,23 +101,28 @@ def test_schemas_hold_nothing_that_a_client_stumbles_over(name: str, variant: st
     assert all(schema["additionalProperties"] is True for schema in free)
 
 
-def size(*parts: str) -> int:
-    found = [{part: tool[part] for part in parts} for tool in DEFINITIONS.values()]
+def size(toolset: str, *parts: str) -> int:
+    names = [tool.name for tool in TOOLS if tool.toolset == toolset]
+    found = [{part: DEFINITIONS[name][part] for part in parts} for name in names]
     return sum(len(json.dumps(tool, separators=(",", ":"), ensure_ascii=False).encode()) for tool in found)
 
 
-def test_the_list_stays_within_its_budget(record_property: pytest.FixtureRequest) -> None:
-    for_models = size("name", "description", "inputSchema")
-    in_all = size("name", "description", "inputSchema", "outputSchema")
-    print(f"\nbytes of the seven tools: {for_models} for models (at most {BUDGET}), {in_all} with output schemas "
-          f"(at most {BUDGET_WITH_OUTPUT})")  # fmt: skip
-    assert for_models <= BUDGET
-    assert in_all <= BUDGET_WITH_OUTPUT
+@pytest.mark.parametrize("toolset", BUDGETS)
+def test_the_list_stays_within_its_budget(toolset: str) -> None:
+    budget, budget_with_output = BUDGETS[toolset]
+    for_models = size(toolset, "name", "description", "inputSchema")
+    in_all = size(toolset, "name", "description", "inputSchema", "outputSchema")
+    print(f"\nbytes of {toolset}: {for_models} for models (at most {budget}), {in_all} with output schemas "
+          f"(at most {budget_with_output})")  # fmt: skip
+    assert for_models <= budget
+    assert in_all <= budget_with_output
 
 
-def test_instructions_are_short_and_name_every_tool() -> None:
-    assert len(INSTRUCTIONS) < 1000
-    assert set(re.findall(r"segment_\w+", INSTRUCTIONS)) == set(DEFINITIONS)
+@pytest.mark.parametrize("chosen", [settings(), CHOSEN], ids=["without webhooks", "with webhooks"])
+def test_instructions_are_short_and_name_every_tool_that_is_offered(chosen: Settings) -> None:
+    text = instructions(chosen)
+    assert len(text) < 1300
+    assert set(re.findall(r"segment_\w+", text)) == {tool.name for tool in offered(chosen)}
 
 
 async def test_a_source_argument_appears_with_several_sources(sandbox: Sandbox) -> None:
@@ -145,7 +151,7 @@ async def test_read_only_hides_and_refuses_what_writes() -> None:
 
 async def test_the_list_needs_no_settings_at_all() -> None:
     async with mcp(Settings()) as client:
-        assert len((await client.list_tools()).tools) == len(TOOLS)
+        assert len((await client.list_tools()).tools) == len(offered(Settings()))
         result = await client.call_tool("segment_track", {"event": "A", "userId": "u1"})
     assert result.structured_content is not None
     assert result.structured_content["error"]["code"] == "not_configured"

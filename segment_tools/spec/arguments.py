@@ -62,6 +62,12 @@ def one_of(*choices: str) -> Kind:
     return Kind(partial(_choice, choices=choices), {"type": "string", "enum": list(choices)})
 
 
+def some_of(*choices: str) -> Kind:
+    """A list of some words, or text with commas between them, in any case; null, "" and an empty list are absent."""
+    listed = {"type": "array", "items": {"type": "string", "enum": list(choices)}}
+    return Kind(partial(_choices, choices=choices), listed)
+
+
 def _whole(value: object, least: int, most: int) -> int | None:
     if value in (None, ""):
         return None
@@ -80,6 +86,13 @@ def _choice(value: object, choices: Sequence[str]) -> str | None:
     if found is None:
         raise refusal("{field} is none of what it may be.", f"Pass one of {', '.join(choices)}.")
     return found
+
+
+def _choices(value: object, choices: Sequence[str]) -> tuple[str, ...] | None:
+    named = tuple(dict.fromkeys(name.lower() for name in _names(value) or ()))
+    if not set(named) <= set(choices):
+        raise refusal("{field} holds what it may not.", f"Pass some of {', '.join(choices)}.")
+    return named or None
 
 
 def _flag(value: object) -> bool | None:

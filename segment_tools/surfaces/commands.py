@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from socket import socket
 from sqlite3 import Error as DatabaseError
 from typing import Any, TypeVar
 
@@ -96,9 +97,32 @@ def _stdio(given: Namespace) -> int:
     gc.freeze()
     if sys.stdin.isatty():
         _say("serving MCP on standard input and output, for an MCP host to start; to see it work: segment-tools demo")
-    with _reachable(settings) as reachable:
-        anyio.run(serve_stdio, Segment(reachable))
+    with _reachable(settings) as reachable, _webhooks(reachable) as listener:
+        anyio.run(serve_stdio, Segment(reachable), listener, _say)
     return DONE
+
+
+@contextmanager
+def _webhooks(settings: Settings) -> Generator[socket | None]:
+    """What webhooks are received on beside stdio; None where they are not."""
+    if settings.webhook_port is None:
+        yield None
+        return
+    if settings.webhook_secret is None:
+        hint = "Set it to the shared secret of the webhook destination, or leave SEGMENT_WEBHOOK_PORT out."
+        text = "SEGMENT_WEBHOOK_PORT is set, and SEGMENT_WEBHOOK_SECRET is not."
+        raise NotConfigured("SEGMENT_WEBHOOK_SECRET", text, hint=hint)
+    from segment_tools.surfaces.mcp_server import listening
+
+    try:
+        listener = listening(settings.webhook_host, settings.webhook_port)
+    except OSError as error:
+        text = f"Cannot receive webhooks on {settings.webhook_host} port {settings.webhook_port}: "
+        said = text + (error.strerror or "the address is not valid") + "."
+        hint = "Set SEGMENT_WEBHOOK_PORT to another, or 0 for any."
+        raise NotConfigured("SEGMENT_WEBHOOK_PORT", said, hint=hint) from None
+    with listener:
+        yield listener
 
 
 def _http(given: Namespace) -> int:
@@ -106,9 +130,12 @@ def _http(given: Namespace) -> int:
     from segment_tools.surfaces.mcp_server import http_app, serve_http
 
     with _reachable(settings) as reachable:
+        webhooks = ", webhooks at /webhooks/segment" if reachable.webhook_secret else ""
         app = http_app(Segment(reachable), given.host, given.allowed_host, given.allowed_origin)
         try:
-            serve_http(app, given.host, given.port, lambda url: _say(f"MCP at {url}/mcp, health at {url}/healthz"))
+            serve_http(
+                app, given.host, given.port, lambda url: _say(f"MCP at {url}/mcp, health at {url}/healthz{webhooks}")
+            )
         except OSError as error:
             raise _taken(given.host, given.port, error) from None
     return DONE

@@ -4,13 +4,14 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import (
     CallToolRequestParams,
@@ -29,6 +30,9 @@ from starlette.routing import Route
 from segment_tools._version import __version__
 from segment_tools.client import Segment
 from segment_tools.functions import dispatch
+from segment_tools.settings import Settings
+from segment_tools.surfaces.progress import ByProgress
+from segment_tools.surfaces.resources import Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
 
@@ -42,14 +46,29 @@ INSTRUCTIONS = (
     "later, so these tools refuse beforehand what would be lost and say in error.hint how to mend it. A "
     "repeat with the same messageId is counted once."
 )
+TRIGGERS = (
+    " segment_list_deliveries and segment_wait_for_delivery read what Segment's webhooks delivered here; "
+    "hosts can subscribe to segment://deliveries."
+)
+
+
+def instructions(settings: Settings) -> str:
+    """What a model should know of the tools that are offered."""
+    return INSTRUCTIONS + TRIGGERS if _receives(settings) else INSTRUCTIONS
+
+
 _LIST_SECONDS = 300
 """How long a client may keep the list of tools; it changes only when the server starts anew."""
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-def build(segment: Segment) -> Server[None]:
-    """The server for the tools that the client's settings offer; it closes the client when it ends."""
+def build(segment: Segment, *, lasting: bool = True) -> Server[None]:
+    """The server for the tools that the client's settings offer; it closes the client when it ends.
+
+    `lasting` says that its connections do: each request over stateless HTTP stands alone. It may be run more than once
+    at a time, and ends with the last.
+    """
     listed = ListToolsResult(
         tools=[Tool.model_validate(definition(tool, segment.settings)) for tool in offered(segment.settings)]
     )
@@ -57,26 +76,44 @@ def build(segment: Segment) -> Server[None]:
     async def list_tools(_: ServerRequestContext[None], __: PaginatedRequestParams | None) -> ListToolsResult:
         return listed
 
-    async def call_tool(_: ServerRequestContext[None], params: CallToolRequestParams) -> CallToolResult:
-        return _shown(await dispatch(params.name, params.arguments, segment))
+    async def call_tool(context: ServerRequestContext[None], params: CallToolRequestParams) -> CallToolResult:
+        async def told(progress: float, total: float | None, message: str) -> None:
+            with suppress(Exception):  # whoever asked may be gone: that is no fault of the call
+                await context.session.report_progress(progress, total, message)
+
+        return _shown(await dispatch(params.name, params.arguments, segment, told))
+
+    resources = Resources(segment)
+    runs: list[Server[None]] = []
 
     @asynccontextmanager
-    async def lifespan(_: Server[None]) -> AsyncGenerator[None]:
+    async def lifespan(server: Server[None]) -> AsyncGenerator[None]:
+        runs.append(server)
         try:
             yield None
         finally:
-            await segment.aclose()
+            runs.pop()
+            if not runs:
+                await resources.stop()
+                await segment.aclose()
+
+    received = _receives(segment.settings)
 
     return Server(
         NAME,
         version=__version__,
         title="Segment",
-        instructions=INSTRUCTIONS,
+        instructions=instructions(segment.settings),
         cache_hints={"tools/list": CacheHint(ttl_ms=_LIST_SECONDS * 1000, scope="public")},
         lifespan=lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        **(resources.handlers(lasting=lasting) if received else {}),
     )
+
+
+def _receives(settings: Settings) -> bool:
+    return any(tool.toolset == "triggers" for tool in offered(settings))
 
 
 def _shown(result: dict[str, Any]) -> CallToolResult:
@@ -85,20 +122,27 @@ def _shown(result: dict[str, Any]) -> CallToolResult:
     return CallToolResult(content=[text], structured_content=result, is_error=not result["success"])
 
 
-async def serve_stdio(segment: Segment) -> None:
-    """Serve standard input and output until the input ends.
+async def serve_stdio(segment: Segment, webhooks: socket.socket | None, started: Callable[[str], None]) -> None:
+    """Serve standard input and output until the input ends, and receive webhooks on the socket meanwhile.
 
-    Ctrl-C and SIGTERM end the process at once: nothing that was answered is still to be done, and the SDK reads
-    standard input in a thread that could not be interrupted otherwise.
+    `started` is told where webhooks are received. Ctrl-C and SIGTERM end the process at once: nothing that was
+    answered is still to be done, and the SDK reads standard input in a thread that could not be interrupted otherwise.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = build(segment)
-    async with stdio_server() as (reader, writer):
+    async with AsyncExitStack() as stack:
+        if webhooks is not None:
+            from segment_tools.surfaces.receiver import receiving
+
+            await stack.enter_async_context(receiving(segment, webhooks, started))
+        reader, writer = await stack.enter_async_context(stdio_server())
         await server.run(LenientLines(reader, writer), writer, server.create_initialization_options())
 
 
 def http_app(segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = ()) -> Starlette:
-    """Streamable HTTP at `/mcp`, stateless with JSON answers, and `/healthz`.
+    """Streamable HTTP at `/mcp`, stateless, `/healthz`, and with a webhook secret `/webhooks/segment`.
+
+    Answers are JSON, but for those to who asks for progress: they are streams of events, which can carry it.
 
     A request must name this machine, `host` or one of `names` in its Host header, and in its Origin header, if it
     has one, an http origin of those or one of `origins`: a page from elsewhere cannot reach in.
@@ -109,13 +153,26 @@ def http_app(segment: Segment, host: str, names: Sequence[str] = (), origins: Se
         allowed_hosts=[form for name in hosts for form in (name, f"{name}:*")],
         allowed_origins=[*(form for name in hosts for form in (f"http://{name}", f"http://{name}:*")), *origins],
     )
-    return build(segment).streamable_http_app(
-        stateless_http=True,
-        json_response=True,
-        transport_security=security,
-        host=host,
-        custom_starlette_routes=[Route("/healthz", _healthy, methods=["GET"])],
+    server = build(segment, lasting=False)
+    plain, streaming = (
+        StreamableHTTPSessionManager(server, json_response=json, stateless=True, security_settings=security)
+        for json in (True, False)
     )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        async with plain.run(), streaming.run():
+            yield
+
+    routes = [
+        Route("/mcp", ByProgress(plain.asgi_app, streaming.asgi_app)),
+        Route("/healthz", _healthy, methods=["GET"]),
+    ]
+    if segment.settings.webhook_secret is not None:
+        from segment_tools.surfaces.receiver import webhook_route
+
+        routes.append(webhook_route(segment))
+    return Starlette(routes=routes, lifespan=lifespan)
 
 
 def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
@@ -126,14 +183,14 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     """
     import uvicorn  # for HTTP alone: it would delay the answer to a host on stdio
 
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """A listening socket. Its protocol is named so that asyncio sends small answers at once (TCP_NODELAY)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

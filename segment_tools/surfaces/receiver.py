@@ -1,0 +1,119 @@
+"""Where Segment's webhooks arrive: a route that takes what is genuine, and a server for it beside stdio."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from socket import socket
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from segment_tools.client import Segment
+from segment_tools.errors import SegmentError, Unavailable
+from segment_tools.spec.webhooks import Delivery, deliveries_of, genuine
+
+PATH = "/webhooks/segment"
+MOST_BYTES = 16 * 1024 * 1024
+"""Ours: well over 4,000 messages, Segment's largest batch, of usual size."""
+
+_ANSWER_SECONDS = 4.5
+"""Segment waits 5 s. Source: https://segment.com/docs/connections/destinations/catalog/webhooks/."""
+
+_IN_THREAD_BYTES = 64 * 1024
+"""From this size on, a body is read in a thread, so that others do not wait for it."""
+
+_log = logging.getLogger(__name__)
+
+
+def webhook_route(segment: Segment) -> Route:
+    """The route; it answers 200 only once every message of the request is kept for good."""
+
+    async def receive(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await _received(request, segment)
+        except ClientDisconnect:
+            return _refused(400, "incomplete", "The request broke off.")
+        except (TimeoutError, Unavailable):
+            _log.warning("a webhook could not be kept in time; Segment is asked to try again")
+            return _refused(503, "inbox_unavailable", "The delivery cannot be kept just now. Try again.")
+        except SegmentError as error:
+            _log.error("a webhook could not be kept: %s", error)
+            return _refused(503, error.code, "The delivery cannot be kept: the receiver is not set up well.")
+
+    return Route(PATH, receive, methods=["POST"])
+
+
+async def _received(request: Request, segment: Segment) -> Response:
+    body = await _body(request)
+    if body is None:
+        return _refused(413, "too_large", f"The body is larger than {MOST_BYTES} bytes.")
+    secret = segment.settings.webhook_secret
+    signature = request.headers.get("x-signature", "")
+    read = (body, signature, secret.get_secret_value() if secret else "")
+    found = await asyncio.to_thread(_read, *read) if len(body) > _IN_THREAD_BYTES else _read(*read)
+    if found is None:
+        return _refused(401, "wrong_signature", "X-Signature is missing, or not made with this receiver's secret.")
+    if isinstance(found, str):
+        return _refused(400, "no_message", found)
+    await segment.newest_delivery()  # which says clearly what is wrong with an inbox that is none
+    stored = await segment.inbox.add(found, segment.now())
+    return JSONResponse({"success": True, "stored": stored})
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body, or None as soon as it is too large."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and (len(declared) > 12 or int(declared) > MOST_BYTES):  # noqa: PLR2004
+        return None
+    received = bytearray()
+    async for part in request.stream():
+        received += part
+        if len(received) > MOST_BYTES:
+            return None
+    return bytes(received)
+
+
+def _read(body: bytes, signature: str, secret: str) -> tuple[Delivery, ...] | str | None:
+    """The messages; None where the signature is not genuine, a text where there are none."""
+    if not genuine(body, signature, secret):
+        return None
+    try:
+        return deliveries_of(body)
+    except ValueError as error:
+        return str(error)
+
+
+def _refused(status: int, code: str, text: str) -> Response:
+    said: dict[str, Any] = {"success": False, "error": {"code": code, "message": text}}
+    return Response(json.dumps(said), status, media_type="application/json")
+
+
+@asynccontextmanager
+async def receiving(segment: Segment, listener: socket, started: Callable[[str], None]) -> AsyncGenerator[None]:
+    """Receive webhooks on the listening socket meanwhile; `started` is told where."""
+    import uvicorn  # for this alone: it would delay the answer to a host on stdio
+
+    class Server(uvicorn.Server):
+        """One that leaves the process's signals alone."""
+
+        @contextmanager
+        def capture_signals(self) -> Generator[None]:
+            yield
+
+    app = Starlette(routes=[webhook_route(segment)])
+    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
+    server = Server(config)
+    host, port = listener.getsockname()[:2]
+    started(f"webhooks at http://{f'[{host}]' if ':' in host else host}:{port}{PATH}")
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
