@@ -171,7 +171,7 @@ def test_a_misspelt_setting_is_pointed_out(environ: dict[str, str]) -> None:
 
 
 def test_tools_lists_names_and_definitions(environ: dict[str, str]) -> None:
-    XX
+    assert [line.split()[0] for line in run(environ, "tools").stdout.splitlines()] == NAMES
     listed = json.loads(run(environ, "tools", "--json", write_key=KEY).stdout)
     assert [tool["name"] for tool in listed] == NAMES
     nothing = run(environ, "tools", read_only="true")
