@@ -81,10 +81,9 @@ class _Lane:
 
     async def _note(self, newest: str | None) -> None:
         for cursor in (newest,) if newest else _BEFORE_ALL:
-            try:
-                return await self._segment.inbox.advance(self._name, cursor)
-            except ValueError:  # not this kind of inbox's
-                continue
+            with suppress(ValueError):  # it is not this kind of inbox's
+                await self._segment.inbox.advance(self._name, cursor)
+                return
 
     async def run(self) -> None:
         """Send on whatever comes, while this process is the one to do so."""
