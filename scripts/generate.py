@@ -10,7 +10,14 @@ from segment_tools.tools import TOOLS, definition
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {"S0": "Flows app", "S1": "AACFlow", "S2": "GoInsight", "S3": "Indite block", "S4": "Tray connector"}
 
-CHOSEN = Settings.from_env(environ={"SEGMENT_WRITE_KEY": "any", "SEGMENT_WEBHOOK_SECRET": "any"})
+CHOSEN = Settings.from_env(
+    environ={
+        "SEGMENT_WRITE_KEY": "any",
+        "SEGMENT_WEBHOOK_SECRET": "any",
+        "SEGMENT_PROFILE_TOKEN": "any",
+        "SEGMENT_SPACE_ID": "spa_1",
+    }
+)
 """Settings under which every tool is offered."""
 
 

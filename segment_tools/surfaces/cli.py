@@ -5,6 +5,7 @@ import gc
 import re
 from collections.abc import Sequence
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from segment_tools._version import __version__
 
@@ -16,7 +17,7 @@ _EPILOG = "Settings come from SEGMENT_... environment variables; the README list
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code: 0 done, 1 the tool failed, 2 wrong use or a wrong setting."""
-    given = _parser().parse_args(arguments, argparse.Namespace(env_file=None, log_level="warning"))
+    given = _parser().parse_args(arguments, argparse.Namespace(env_file=None, log_level="warning", forward=[]))
     # Fewer and larger steps for the collector while hundreds of modules load: a tenth off the time to the first answer.
     gc.disable()
     from segment_tools.surfaces import commands
@@ -43,8 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[common], help=text, description=f"{text[0].upper()}{text[1:]}.")
 
-    command("stdio", "serve MCP over standard input and output (the default)")
-    _http_options(command("http", "serve MCP over streamable HTTP at /mcp"))
+    _forward_option(command("stdio", "serve MCP over standard input and output (the default)"))
+    http = command("http", "serve MCP over streamable HTTP at /mcp")
+    _http_options(http)
+    _forward_option(http)
     _sandbox_options(command("sandbox", "run a Segment of your own on this machine"))
     command("demo", "call every tool against a sandbox and show what arrived; needs no account")
     _call_options(command("call", "call one tool and print its result as JSON; exits with 0 or 1"))
@@ -70,6 +73,22 @@ def _http_options(http: argparse.ArgumentParser) -> None:
     http.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=hosts)
     origins = "an Origin to accept besides this machine's, such as https://app.example.com; repeatable"
     http.add_argument("--allowed-origin", action="append", default=[], metavar="ORIGIN", help=origins)
+
+
+def _forward_option(server: argparse.ArgumentParser) -> None:
+    text = "an address to send every webhook delivery on to, signed the same way; repeatable"
+    server.add_argument("--forward", action="append", default=[], type=_forward, metavar="URL", help=text)
+
+
+def _forward(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not (usable and text.isascii() and text.isprintable() and " " not in text):
+        raise argparse.ArgumentTypeError("an address begins with https:// or http://")
+    return text
 
 
 def _sandbox_options(sandbox: argparse.ArgumentParser) -> None:

@@ -54,6 +54,15 @@ def _say(text: str) -> None:
     print(f"segment-tools: {text}", file=sys.stderr, flush=True)
 
 
+def _served(given: Namespace) -> Settings:
+    """The settings of a server, which may be told to send deliveries on."""
+    settings = _settings(given)
+    if given.forward and settings.webhook_secret is None:
+        hint = "Set it to the shared secret of the webhook destination, or leave --forward out."
+        raise NotConfigured("SEGMENT_WEBHOOK_SECRET", "--forward needs SEGMENT_WEBHOOK_SECRET.", hint=hint)
+    return settings
+
+
 def _settings(given: Namespace) -> Settings:
     for wrong, right in misspelt(given.env_file).items():
         _say(f"{wrong} is not a setting and is ignored; did you mean {right}?")
@@ -89,7 +98,7 @@ def _default_db() -> Path:
 
 
 def _stdio(given: Namespace) -> int:
-    settings = _settings(given)
+    settings = _served(given)
     gc.disable()
     from segment_tools.surfaces.mcp_server import serve_stdio
 
@@ -98,7 +107,7 @@ def _stdio(given: Namespace) -> int:
     if sys.stdin.isatty():
         _say("serving MCP on standard input and output, for an MCP host to start; to see it work: segment-tools demo")
     with _reachable(settings) as reachable, _webhooks(reachable) as listener:
-        anyio.run(serve_stdio, Segment(reachable), listener, _say)
+        anyio.run(serve_stdio, Segment(reachable), listener, _say, given.forward)
     return DONE
 
 
@@ -126,12 +135,12 @@ def _webhooks(settings: Settings) -> Generator[socket | None]:
 
 
 def _http(given: Namespace) -> int:
-    settings = _settings(given)
+    settings = _served(given)
     from segment_tools.surfaces.mcp_server import http_app, serve_http
 
     with _reachable(settings) as reachable:
         webhooks = ", webhooks at /webhooks/segment" if reachable.webhook_secret else ""
-        app = http_app(Segment(reachable), given.host, given.allowed_host, given.allowed_origin)
+        app = http_app(Segment(reachable), given.host, given.allowed_host, given.allowed_origin, given.forward)
         try:
             serve_http(
                 app, given.host, given.port, lambda url: _say(f"MCP at {url}/mcp, health at {url}/healthz{webhooks}")

@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from segment_tools._version import __version__
 from segment_tools.client import Segment
+from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
 from segment_tools.surfaces.progress import ByProgress
@@ -46,6 +47,12 @@ INSTRUCTIONS = (
     "later, so these tools refuse beforehand what would be lost and say in error.hint how to mend it. A "
     "repeat with the same messageId is counted once."
 )
+FIND = " segment_find_message tells afterwards whether a message was kept."
+PROFILES = (
+    " segment_get_profile says who somebody is; for more of it: segment_get_profile_traits, "
+    "segment_get_profile_events, segment_get_profile_external_ids, segment_get_profile_links, "
+    "segment_get_profile_metadata, segment_get_profile_properties."
+)
 TRIGGERS = (
     " segment_list_deliveries and segment_wait_for_delivery read what Segment's webhooks delivered here; "
     "hosts can subscribe to segment://deliveries."
@@ -54,7 +61,9 @@ TRIGGERS = (
 
 def instructions(settings: Settings) -> str:
     """What a model should know of the tools that are offered."""
-    return INSTRUCTIONS + TRIGGERS if _receives(settings) else INSTRUCTIONS
+    toolsets = {tool.toolset for tool in offered(settings)}
+    parts = {"tracking": INSTRUCTIONS, "profiles": PROFILES, "triggers": TRIGGERS, "connection": FIND}
+    return "".join(text for toolset, text in parts.items() if toolset in toolsets)
 
 
 _LIST_SECONDS = 300
@@ -63,11 +72,11 @@ _LIST_SECONDS = 300
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
-def build(segment: Segment, *, lasting: bool = True) -> Server[None]:
+def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()) -> Server[None]:
     """The server for the tools that the client's settings offer; it closes the client when it ends.
 
     `lasting` says that its connections do: each request over stateless HTTP stands alone. It may be run more than once
-    at a time, and ends with the last.
+    at a time, and ends with the last. Meanwhile deliveries are sent on to the addresses of `forward`.
     """
     listed = ListToolsResult(
         tools=[Tool.model_validate(definition(tool, segment.settings)) for tool in offered(segment.settings)]
@@ -88,9 +97,11 @@ def build(segment: Segment, *, lasting: bool = True) -> Server[None]:
 
     @asynccontextmanager
     async def lifespan(server: Server[None]) -> AsyncGenerator[None]:
+        first = not runs
         runs.append(server)
         try:
-            yield None
+            async with forwarding(segment, forward if first else ()):
+                yield None
         finally:
             runs.pop()
             if not runs:
@@ -122,14 +133,16 @@ def _shown(result: dict[str, Any]) -> CallToolResult:
     return CallToolResult(content=[text], structured_content=result, is_error=not result["success"])
 
 
-async def serve_stdio(segment: Segment, webhooks: socket.socket | None, started: Callable[[str], None]) -> None:
+async def serve_stdio(
+    segment: Segment, webhooks: socket.socket | None, started: Callable[[str], None], forward: Sequence[str] = ()
+) -> None:
     """Serve standard input and output until the input ends, and receive webhooks on the socket meanwhile.
 
     `started` is told where webhooks are received. Ctrl-C and SIGTERM end the process at once: nothing that was
     answered is still to be done, and the SDK reads standard input in a thread that could not be interrupted otherwise.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    server = build(segment)
+    server = build(segment, forward=forward)
     async with AsyncExitStack() as stack:
         if webhooks is not None:
             from segment_tools.surfaces.receiver import receiving
@@ -139,7 +152,9 @@ async def serve_stdio(segment: Segment, webhooks: socket.socket | None, started:
         await server.run(LenientLines(reader, writer), writer, server.create_initialization_options())
 
 
-def http_app(segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = ()) -> Starlette:
+def http_app(
+    segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = (), forward: Sequence[str] = ()
+) -> Starlette:
     """Streamable HTTP at `/mcp`, stateless, `/healthz`, and with a webhook secret `/webhooks/segment`.
 
     Answers are JSON, but for those to who asks for progress: they are streams of events, which can carry it.
@@ -153,7 +168,7 @@ def http_app(segment: Segment, host: str, names: Sequence[str] = (), origins: Se
         allowed_hosts=[form for name in hosts for form in (name, f"{name}:*")],
         allowed_origins=[*(form for name in hosts for form in (f"http://{name}", f"http://{name}:*")), *origins],
     )
-    server = build(segment, lasting=False)
+    server = build(segment, lasting=False, forward=forward)
     plain, streaming = (
         StreamableHTTPSessionManager(server, json_response=json, stateless=True, security_settings=security)
         for json in (True, False)

@@ -1,0 +1,153 @@
+"""Deliveries sent on to a workflow: in order, signed as they came, tried again for hours, by one process at a time."""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from segment_tools.client import Segment
+from segment_tools.errors import SegmentError
+from segment_tools.inbox import Query, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import httpx
+
+_PAGE = 50
+_LEASE_SECONDS, _RENEW_SECONDS, _LOOK_SECONDS = 60.0, 20.0, 10.0
+"""Ours: for how long one process is the sender, how often it says that it still is, how often others ask."""
+
+_ATTEMPT_SECONDS = 10.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+_GIVE_UP_SECONDS = 4 * 3600.0
+"""As long as Segment itself tries. Source: https://segment.com/docs/connections/destinations/#retries."""
+
+_BEFORE_ALL = ("0", "0-0")
+"""Where an empty inbox begins, in SQLite and in Redis: what comes before the next start is then not taken for old."""
+
+_TOO_MANY, _TROUBLE = 429, 500
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def forwarding(segment: Segment, urls: Sequence[str]) -> "AsyncGenerator[None]":
+    """Send deliveries on to every address meanwhile; the first time, those that come from now on."""
+    async with AsyncExitStack() as stack:
+        if urls:
+            import httpx  # noqa: PLC0415 - for this alone: starting must not wait for it
+
+            # Without a client around it there are no redirects, no cookies, and no log of addresses.
+            http = await stack.enter_async_context(httpx.AsyncHTTPTransport())
+            lanes = [_Lane(segment, url, http) for url in dict.fromkeys(urls)]
+            for lane in lanes:
+                await lane.begin()
+            tasks = [asyncio.create_task(lane.run()) for lane in lanes]
+            stack.push_async_callback(_ended, tasks)
+        yield
+
+
+async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Lane:
+    """What goes to one address."""
+
+    def __init__(self, segment: Segment, url: str, http: "httpx.AsyncHTTPTransport") -> None:
+        self._segment, self._url, self._http = segment, url, http
+        parts = urlsplit(url)
+        self._shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+        self._name = "forward:" + hashlib.sha256(url.encode()).hexdigest()
+        self._holder = str(uuid4())
+        self._begun = False
+
+    async def begin(self) -> None:
+        """Note where to start, the first time."""
+        try:
+            newest = await self._segment.newest_delivery()
+            if await self._segment.inbox.position(self._name) is None:
+                await self._note(newest)
+            self._begun = True
+        except SegmentError as error:
+            _log.warning("%s", error)
+
+    async def _note(self, newest: str | None) -> None:
+        for cursor in (newest,) if newest else _BEFORE_ALL:
+            with suppress(ValueError):  # it is not this kind of inbox's
+                await self._segment.inbox.advance(self._name, cursor)
+                return
+
+    async def run(self) -> None:
+        """Send on whatever comes, while this process is the one to do so."""
+        try:
+            while True:
+                try:
+                    if not self._begun:
+                        await self.begin()
+                    if self._begun and await self._leased():
+                        await self._send_page()
+                    else:
+                        await asyncio.sleep(_LOOK_SECONDS)
+                except SegmentError as error:
+                    _log.warning("%s", error)
+                    await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            with suppress(SegmentError):
+                await self._segment.inbox.lease(self._name, self._holder, 0)
+
+    async def _leased(self) -> bool:
+        return await self._segment.inbox.lease(self._name, self._holder, _LEASE_SECONDS)
+
+    async def _send_page(self) -> None:
+        inbox = self._segment.inbox
+        reached = await inbox.position(self._name)
+        page = await inbox.page(Query(after=reached, limit=_PAGE))
+        if not page.items:
+            await inbox.changed(reached, _RENEW_SECONDS)
+        for item in page.items:
+            if not await self._sent(item):
+                return
+            await inbox.advance(self._name, item.cursor)
+
+    async def _sent(self, item: Stored) -> bool:
+        """Send it until it is taken or given up; False if another process has become the sender."""
+        age = (self._segment.now() - item.received_at).total_seconds()
+        clock = asyncio.get_running_loop().time
+        until, wait = clock() + max(_GIVE_UP_SECONDS - age, _ATTEMPT_SECONDS), _FIRST_WAIT
+        while await self._leased():
+            status = await self._posted(item.body.encode())
+            if status is not None and status < _TROUBLE and status != _TOO_MANY:
+                if not 200 <= status < 300:  # noqa: PLR2004
+                    _log.warning("%s answered %d to a delivery, which is skipped", self._shown, status)
+                return True
+            if clock() + wait > until:
+                _log.error("%s did not take a delivery for hours; it is skipped", self._shown)
+                return True
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT / 2)
+        return False
+
+    async def _posted(self, body: bytes) -> int | None:
+        """The status of the answer; None where there was none."""
+        import httpx  # noqa: PLC0415 - loaded by now
+
+        secret = self._segment.settings.webhook_secret
+        key = secret.get_secret_value().encode() if secret else b""
+        headers = {"Content-Type": "application/json", "X-Signature": hmac.digest(key, body, "sha1").hex()}
+        try:
+            async with asyncio.timeout(_ATTEMPT_SECONDS):
+                request = httpx.Request("POST", self._url, content=body, headers=headers)
+                response = await self._http.handle_async_request(request)
+                await response.aclose()
+                return response.status_code
+        except (TimeoutError, httpx.HTTPError, OSError) as error:
+            _log.info("%s did not answer: %s", self._shown, type(error).__name__)
+            return None
