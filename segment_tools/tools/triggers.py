@@ -118,7 +118,7 @@ async def segment_list_deliveries(asked: ListArguments, segment: Segment, _: Cal
         deliveries=shown,
         count=len(shown),
         next_cursor=following,
-        cursor=(following if oldest else None) or newest,
+        cursor=page.items[len(shown) - 1].cursor if oldest and shown else newest,
         truncated=cut or None,
     )
 
