@@ -13,6 +13,7 @@ from support import KEY, WAIT, arrived, facts, program, running, settings
 from segment_tools import Segment
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import http_app
+from segment_tools.tools import offered
 
 pytestmark = pytest.mark.anyio
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
@@ -36,7 +37,7 @@ async def test_an_mcp_client_calls_the_tools_and_the_messages_arrive(
     chosen = {**environ, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_WRITE_KEY": KEY}
     with running(chosen, "http", "--port", "0") as (_, url):
         async with Client(f"{url}/mcp", mode=mode) as client:
-            assert len((await client.list_tools()).tools) == 7
+            assert len((await client.list_tools()).tools) == len(offered(settings()))
             good = facts(await client.call_tool("segment_track", {"event": "Order Completed", "userId": "u1"}))
             bad = facts(await client.call_tool("segment_track", {"event": "Order Completed"}))
     assert [message["messageId"] for message in arrived(sandbox)] == [good["messageId"]]
@@ -55,7 +56,7 @@ async def test_every_handshake_revision_is_served(version: str) -> None:
         answer = await client.post("/mcp", json=initialize)
         listed = await client.post("/mcp", json=LIST, headers={"MCP-Protocol-Version": version})
     assert answer.json()["result"]["protocolVersion"] == version
-    assert len(listed.json()["result"]["tools"]) == 7
+    assert len(listed.json()["result"]["tools"]) == len(offered(settings()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -73,7 +74,7 @@ async def test_answers_are_json_and_need_no_session() -> None:
         answer = await client.post("/mcp", json=LIST)
     assert answer.headers["content-type"].startswith("application/json")
     assert "mcp-session-id" not in answer.headers
-    assert len(answer.json()["result"]["tools"]) == 7
+    assert len(answer.json()["result"]["tools"]) == len(offered(settings()))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:9", "[::1]:8080", "localhost"])

@@ -40,7 +40,7 @@ INSTRUCTIONS = (
     "Every message needs userId or anonymousId, the same one for the same person. success with status "
     "'accepted' means that Segment took the request; Segment answers so even to messages that it drops "
     "later, so these tools refuse beforehand what would be lost and say in error.hint how to mend it. A "
-    "repeat with the same messageId is counted once."
+    "repeat with the same messageId is counted once. segment_test_connection says whether keys and hosts work."
 )
 _LIST_SECONDS = 300
 """How long a client may keep the list of tools; it changes only when the server starts anew."""
