@@ -12,13 +12,15 @@ from platformdirs import user_data_path
 
 from segment_tools import wire
 from segment_tools.attempts import Surroundings, attempted
+from segment_tools.checking import Checks, Level, Report
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Undelivered
 from segment_tools.inbox import Inbox, Retention, open_inbox
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt, Warned
+from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
 from segment_tools.spec.advice import warnings
-from segment_tools.spec.messages import AnyMessage
+from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.parsing import no_identity
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.timestamps import iso_utc, wire_timestamp
@@ -164,6 +166,24 @@ class Segment:
         if not messages:
             raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
         return await self._deliver(messages, wire.batches, source, write_key, list(range(len(messages))))
+
+    async def check(self, level: Level = "probe") -> Report:
+        """Whether the credentials and addresses work; only the level `send` writes anything, S0's test event.
+
+        Raises:
+            NotConfigured: the level is `send`, and the settings are read-only.
+        """
+        cdn = Transport(self.settings.cdn_endpoint, service=SOURCE_SETTINGS)
+        profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
+        try:
+            checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
+            return await checks.report(level, self._send_test)
+        finally:
+            await cdn.aclose()
+            await profiles.aclose()
+
+    async def _send_test(self, source: str | None) -> Receipt:
+        return await self.send(Track(event="App Sync Test", user_id="test", properties={"test": True}), source=source)
 
     async def _deliver(
         self,

@@ -239,3 +239,18 @@ async def test_all_calls_share_one_client(sandbox: Sandbox) -> None:
             await client.call_tool(name, {"userId": "u1"})
     assert opened == [1]
     assert [row["path"] for row in sandbox.store.messages({}, None, 10)] == ["/v1/screen", "/v1/page", "/v1/identify"]
+
+
+@statement("S0.5")
+@pytest.mark.parametrize(("level", "written"), [("config", 0), ("probe", 0), ("send", 1)])
+async def test_a_connection_test_writes_its_event_only_when_asked(
+    level: str, written: int, call: Caller, sandbox: Sandbox
+) -> None:
+    found = await call("segment_test_connection", {"level": level})
+    assert (found["ready"], found["level"]) == (True, level)
+    events = arrived(sandbox)
+    assert len(events) == written
+    for event in events:
+        assert (event["type"], event["userId"], event["event"]) == ("track", "test", "App Sync Test")
+        assert event["properties"] == {"test": True}
+        assert event["messageId"] == found["messageId"]

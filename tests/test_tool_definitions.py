@@ -23,7 +23,7 @@ BUDGETS = {
     "tracking": (9_000, 15_000),
     "triggers": (3_000, 5_000),
     "profiles": (12_000, 17_000),
-    "connection": (1_800, 2_600),
+    "connection": (2_600, 4_200),
 }
 """Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""
 

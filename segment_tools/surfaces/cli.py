@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _sandbox_options(command("sandbox", "run a Segment of your own on this machine"))
     command("demo", "call every tool against a sandbox and show what arrived; needs no account")
     _call_options(command("call", "call one tool and print its result as JSON; exits with 0 or 1"))
+    _doctor_options(command("doctor", "say what is configured, whether it works, and what to mend; exits with 0 or 1"))
     _tools_options(command("tools", "list the tools"))
     return parser
 
@@ -149,6 +150,12 @@ def _call_options(call: argparse.ArgumentParser) -> None:
     call.add_argument("tool", help="the tool's name, such as segment_track")
     given = "its arguments as JSON; @FILE reads a file, - standard input (default: {})"
     call.add_argument("arguments", nargs="?", default="{}", help=given)
+
+
+def _doctor_options(doctor: argparse.ArgumentParser) -> None:
+    levels = "config asks nobody, probe writes nothing, send writes one test event (default: %(default)s)"
+    doctor.add_argument("--level", choices=("config", "probe", "send"), default="probe", help=levels)
+    doctor.add_argument("--json", action="store_true", help="as segment_test_connection answers it")
 
 
 def _tools_options(tools: argparse.ArgumentParser) -> None:

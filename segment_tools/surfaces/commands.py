@@ -229,6 +229,23 @@ def _decoded(read: Callable[[], bytes]) -> str:
         raise NotConfigured("ARGUMENTS", "The arguments cannot be read.", hint=hint) from None
 
 
+def _doctor(given: Namespace) -> int:
+    from segment_tools.surfaces.doctor import report_lines
+    from segment_tools.tools.connection import Connection, shown
+
+    async def checked(reachable: Settings) -> Connection:
+        async with Segment(reachable) as segment:
+            return shown(await segment.check(given.level))
+
+    with _reachable(_settings(given)) as reachable:
+        report = asyncio.run(checked(reachable))
+    if given.json:
+        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False), flush=True)
+    else:
+        print("\n".join(report_lines(report)), flush=True)
+    return DONE if report.ready else FAILED
+
+
 def _tools(given: Namespace) -> int:
     settings = _settings(given)
     if given.format:
@@ -237,7 +254,7 @@ def _tools(given: Namespace) -> int:
         print(json.dumps([definition(tool, settings) for tool in offered(settings)], indent=2, ensure_ascii=False))
     else:
         for tool in offered(settings):
-            print(f"{tool.name:18} {tool.title}")
+            print(f"{tool.name:32} {tool.title}")
         if not offered(settings):
             _say("these settings (SEGMENT_READ_ONLY, SEGMENT_TOOLSETS) offer no tool")
     return DONE
@@ -249,5 +266,6 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "sandbox": _sandbox,
     "demo": _demo,
     "call": _call,
+    "doctor": _doctor,
     "tools": _tools,
 }

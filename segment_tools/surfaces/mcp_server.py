@@ -47,7 +47,10 @@ INSTRUCTIONS = (
     "later, so these tools refuse beforehand what would be lost and say in error.hint how to mend it. A "
     "repeat with the same messageId is counted once."
 )
-FIND = " segment_find_message tells afterwards whether a message was kept."
+FIND = (
+    " segment_test_connection says whether keys and hosts work, segment_find_message afterwards whether a message "
+    "was kept."
+)
 PROFILES = (
     " segment_get_profile says who somebody is; for more of it: segment_get_profile_traits, "
     "segment_get_profile_events, segment_get_profile_external_ids, segment_get_profile_links, "

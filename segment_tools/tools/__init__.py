@@ -9,7 +9,7 @@ from segment_tools.receipt import Receipt
 from segment_tools.settings import Settings, is_write_key
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import finding, profiles, tracking, triggers
+from segment_tools.tools import connection, finding, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
@@ -28,7 +28,13 @@ __all__ = [
     "untold",
 ]
 
-TOOLS: tuple[Tool, ...] = (*tracking.TOOLS, *profiles.TOOLS, *triggers.TOOLS, *finding.TOOLS)
+TOOLS: tuple[Tool, ...] = (
+    *tracking.TOOLS,
+    *profiles.TOOLS,
+    *triggers.TOOLS,
+    *connection.TOOLS,
+    *finding.TOOLS,
+)
 
 
 def offered(settings: Settings) -> tuple[Tool, ...]:
