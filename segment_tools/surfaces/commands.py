@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import anyio
 from platformdirs import user_data_path
 
+from segment_tools.checking import configured
 from segment_tools.client import Segment
 from segment_tools.errors import NotConfigured
 from segment_tools.functions import definitions, dispatch
@@ -23,6 +24,8 @@ from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.tools import definition, offered
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -97,6 +100,14 @@ def _default_db() -> Path:
     return user_data_path("segment-tools", appauthor=False) / "sandbox.db"
 
 
+def _log_configuration(settings: Settings) -> None:
+    """One line of what is configured; a warning where it does not fit together. Without a key a call brings one."""
+    report = configured(settings)
+    found = ", ".join(check.name for check in report.checks if check.is_set)
+    wrong = " ".join(report.problems) if settings.has_key else ""
+    _log.log(logging.WARNING if wrong else logging.INFO, "configured: %s. %s", found, wrong or "Nothing is wrong.")
+
+
 def _stdio(given: Namespace) -> int:
     settings = _served(given)
     gc.disable()
@@ -106,6 +117,7 @@ def _stdio(given: Namespace) -> int:
     gc.freeze()
     if sys.stdin.isatty():
         _say("serving MCP on standard input and output, for an MCP host to start; to see it work: segment-tools demo")
+    _log_configuration(settings)
     with _reachable(settings) as reachable, _webhooks(reachable) as listener:
         anyio.run(serve_stdio, Segment(reachable), listener, _say, given.forward)
     return DONE
@@ -138,6 +150,7 @@ def _http(given: Namespace) -> int:
     settings = _served(given)
     from segment_tools.surfaces.mcp_server import http_app, serve_http
 
+    _log_configuration(settings)
     with _reachable(settings) as reachable:
         webhooks = ", webhooks at /webhooks/segment" if reachable.webhook_secret else ""
         app = http_app(Segment(reachable), given.host, given.allowed_host, given.allowed_origin, given.forward)

@@ -32,6 +32,7 @@ from segment_tools.client import Segment
 from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
+from segment_tools.surfaces import prompts
 from segment_tools.surfaces.progress import ByProgress
 from segment_tools.surfaces.resources import Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
@@ -122,6 +123,8 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         lifespan=lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        on_list_prompts=prompts.listed,
+        on_get_prompt=prompts.got,
         **(resources.handlers(lasting=lasting) if received else {}),
     )
 

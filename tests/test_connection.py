@@ -1,0 +1,157 @@
+"""The connection test: over MCP and as `segment-tools doctor`; against the sandbox, and against what is none."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from support import KEY, WAIT, facts, mcp, program, settings
+
+from segment_tools import Sandbox
+from segment_tools.sandbox.options import Options, Spaces
+from segment_tools.sandbox.sources import Sources
+
+pytestmark = pytest.mark.anyio
+TOKEN = "profile-token-RECOGNISABLE-77c1"
+
+
+@contextmanager
+def segment(**options: Any) -> Iterator[Sandbox]:
+    known = Options(
+        sources=Sources({KEY: "web"}),
+        destinations=("Mixpanel", "Amplitude"),
+        spaces=Spaces({"spa_1": TOKEN}),
+        **options,
+    )
+    with Sandbox(options=known) as running:
+        yield running
+
+
+@contextmanager
+def web(status: int, kind: str, body: str) -> Iterator[str]:
+    """A server that answers everything the same."""
+
+    class Same(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Same)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join(WAIT)
+        server.server_close()
+
+
+async def check(level: str = "probe", **chosen: Any) -> dict[str, Any]:
+    async with mcp(settings(**chosen)) as client:
+        found = facts(await client.call_tool("segment_test_connection", {"level": level}))
+    assert KEY not in json.dumps(found)
+    assert TOKEN not in json.dumps(found)
+    return found
+
+
+async def test_what_works_is_said_with_its_destinations_and_nothing_is_written() -> None:
+    with segment() as running:
+        found = await check(data_plane_url=running.url, profile_token=TOKEN, space_id="spa_1")
+        assert running.store.messages({}, None, 10) == []
+    assert (found["ready"], found["keyVerified"], found["keyStatus"]) == (True, True, "known")
+    assert found["destinations"] == ["Amplitude", "Mixpanel"]
+    assert all(each["milliseconds"] >= 0 for each in found["checks"] if each.get("reachable"))
+
+
+async def test_an_unknown_key_is_found_although_segment_answers_200() -> None:
+    with segment() as running:
+        found = await check(data_plane_url=running.url, write_key="an-unknown-key-of-32-characters")
+    assert (found["ready"], found["keyVerified"], found["keyStatus"]) == (False, False, "unknown_key")
+    assert found["problems"]
+
+
+@pytest.mark.parametrize(("token", "space"), [("another-token-123456", "spa_1"), (TOKEN, "spa_2")])
+async def test_a_token_that_does_not_read_the_space_is_found(token: str, space: str) -> None:
+    with segment() as running:
+        found = await check(data_plane_url=running.url, profile_token=token, space_id=space)
+    assert found["ready"] is False
+    assert "SEGMENT_PROFILE_TOKEN" in json.dumps(found["checks"])
+
+
+async def test_a_data_plane_that_is_not_there_is_found() -> None:
+    found = await check(data_plane_url="http://127.0.0.1:9")
+    assert (found["ready"], found["keyStatus"]) == (False, "unknown")
+    assert "keyVerified" not in found
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [(200, "text/html", "<html></html>"), (404, "text/html", "<html></html>"), (503, "text/plain", "no")],
+)
+async def test_what_is_no_settings_endpoint_leaves_the_key_unknown(status: int, kind: str, body: str) -> None:
+    with segment() as running, web(status, kind, body) as url:
+        found = await check(data_plane_url=running.url, cdn_url=url)
+    assert (found["keyStatus"], "keyVerified" in found) == ("unknown", False)
+
+
+@pytest.mark.parametrize("host", ["//[", "", 7, None])
+async def test_a_broken_region_in_the_settings_does_no_harm(host: Any) -> None:
+    body = json.dumps({"integrations": {"Segment.io": {"apiHost": host}, "Mixpanel": {}}})
+    with segment() as running, web(200, "application/json", body) as url:
+        found = await check(data_plane_url=running.url, cdn_url=url)
+    assert (found["ready"], found["destinations"]) == (True, ["Mixpanel"])
+
+
+async def test_send_writes_one_test_event_and_read_only_refuses_it() -> None:
+    with segment() as running:
+        found = await check("send", data_plane_url=running.url)
+        (row,) = running.store.messages({}, None, 10)
+        refused = await check("send", data_plane_url=running.url, read_only=True)
+        assert len(running.store.messages({}, None, 10)) == 1
+    assert row["message"]["messageId"] == found["messageId"]
+    assert (row["message"]["event"], row["message"]["userId"]) == ("App Sync Test", "test")
+    assert "SEGMENT_READ_ONLY" in refused["errorMessage"]
+
+
+async def test_config_asks_nobody() -> None:
+    found = await check("config", data_plane_url="http://127.0.0.1:9", region="eu")
+    assert (found["region"], found["keyStatus"]) == ("eu", "unknown")
+    assert not [each for each in found["checks"] if "reachable" in each]
+
+
+async def test_without_a_key_it_is_not_ready_and_says_what_to_set() -> None:
+    found = await check("config", write_key="")
+    assert found["ready"] is False
+    assert "SEGMENT_WRITE_KEY" in json.dumps(found)
+
+
+def doctor(environ: dict[str, str], *arguments: str, **chosen: str) -> subprocess.CompletedProcess[str]:
+    given = {**environ, **{f"SEGMENT_{name.upper()}": value for name, value in chosen.items()}}
+    return subprocess.run(
+        program("doctor", *arguments), env=given, capture_output=True, text=True, timeout=WAIT, check=False
+    )
+
+
+def test_doctor_prints_the_report_and_exits_by_it(environ: dict[str, str]) -> None:
+    with segment() as running:
+        good = doctor(environ, data_plane_url=running.url, write_key=KEY)
+        bad = doctor(environ, data_plane_url=running.url, write_key="an-unknown-key-of-32-characters")
+        data = doctor(environ, "--json", data_plane_url=running.url, write_key=KEY)
+    assert (good.returncode, bad.returncode, data.returncode) == (0, 1, 0)
+    assert "\nready (level probe, region us)" in good.stdout
+    assert "Amplitude, Mixpanel" in good.stdout
+    assert "not ready" in bad.stdout
+    assert "problem" in bad.stdout
+    assert json.loads(data.stdout)["ready"] is True
+    assert KEY not in good.stdout + data.stdout + good.stderr
