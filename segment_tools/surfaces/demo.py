@@ -78,6 +78,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
             "context": {"locale": "en-US"},
         },
     ),
+    ("segment_test_connection", {"level": "probe"}),
     ("segment_find_message", {"event": "Order Completed", "userId": "user123"}),
     ("segment_get_profile", {"id": "user123"}),
     ("segment_track", {"event": "Button Clicked", "propertes": {"button": "buy"}}),
@@ -161,6 +162,8 @@ def _answer(facts: dict[str, Any]) -> str:
     if "traits" in facts and "found" in facts:
         events = ", ".join(event["event"] for event in facts["events"])
         return f"found: {len(facts['traits'])} traits, {len(facts['externalIds'])} external ids, events {events}"
+    if "ready" in facts:
+        return "ready" if facts["ready"] else f"not ready: {' '.join(facts['problems'])}"
     return str(facts["status"])
 
 
