@@ -45,6 +45,7 @@ class Check:
     key_status: KeyStatus | None = None
     destinations: tuple[str, ...] = ()
     key_region: str | None = None
+    message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,7 @@ class Checks:
         checks = tuple(await asyncio.gather(*tried))
         problems = (*before.problems, *_failures(checks), *self._lost(checks))
         remarks = (*before.remarks, *_unproved(checks))
-        event = checks[-1].key_region if level == "send" else None
-        if level == "send":
-            checks = (*checks[:-1], replace(checks[-1], key_region=None))
+        event = next((check.message_id for check in checks if check.message_id), None)
         return Report(level, before.region, checks, problems, remarks, event)
 
     async def _tried(self, check: Check) -> Check:
@@ -165,10 +164,8 @@ class Checks:
             known = replace(check, ok=True, message=text, key_status="known", destinations=names)
             return replace(known, key_region=_region(_segment_io(fed).get("apiHost")))
         if answer.status == 404 and self._speaks_for_segment and not _is_page(answer):  # noqa: PLR2004
-            text, hint = (
-                "No source has this write key: its messages are accepted and lost.",
-                ("Copy the key from Segment > Sources > your source > Settings > API Keys."),
-            )
+            text = "No source has this write key: its messages are accepted and lost."
+            hint = "Copy the key from Segment > Sources > your source > Settings > API Keys."
             return replace(check, ok=False, message=text, hint=hint, key_status="unknown_key")
         text = f"Whether Segment knows the key is not known: its settings answered {answer.status} without settings."
         return replace(check, message=text, hint="Check SEGMENT_CDN_URL.", key_status="unknown")
@@ -195,7 +192,7 @@ class Checks:
         passed = round((self._outside.monotonic() - started) * 1000)
         text = "'App Sync Test' was accepted, which is no proof that Segment keeps it."
         sent = replace(check, ok=True, reachable=True, milliseconds=passed, status=receipt.status_code, message=text)
-        return replace(sent, key_region=receipt.message_ids[0])
+        return replace(sent, message_id=receipt.message_ids[0])
 
     def _lost(self, checks: Iterable[Check]) -> list[str]:
         """The keys whose region is not the one that messages are sent to."""

@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from support import KEY, WAIT, facts, mcp, program, settings
+from support import KEY, WAIT, accepting, facts, mcp, program, settings
 
 from segment_tools import Sandbox
 from segment_tools.sandbox.options import Options, Spaces
@@ -111,6 +111,17 @@ async def test_a_broken_region_in_the_settings_does_no_harm(host: Any) -> None:
     with segment() as running, web(200, "application/json", body) as url:
         found = await check(data_plane_url=running.url, cdn_url=url)
     assert (found["ready"], found["destinations"]) == (True, ["Mixpanel"])
+
+
+async def test_a_key_of_the_other_region_is_a_problem() -> None:
+    body = json.dumps({"integrations": {"Segment.io": {"apiHost": "events.eu1.segmentapis.com/v1"}}})
+    with web(200, "application/json", body) as url:
+        async with mcp(settings(cdn_url=url), accepting().transport()) as client:
+            found = facts(await client.call_tool("segment_test_connection", {}))
+        async with mcp(settings(cdn_url=url, region="eu"), accepting().transport()) as client:
+            right = facts(await client.call_tool("segment_test_connection", {}))
+    assert (found["ready"], right["ready"]) == (False, True)
+    assert "set SEGMENT_REGION=eu" in found["problems"][0]
 
 
 async def test_send_writes_one_test_event_and_read_only_refuses_it() -> None:
