@@ -432,3 +432,15 @@ async def test_none_of_2000_deliveries_is_lost_or_twice_when_the_receiver_is_kil
                             await asyncio.sleep(0.1)
     assert len(found) == len(set(found))
     assert set(found) == expected
+
+
+async def test_an_empty_inbox_gives_a_cursor_that_misses_nothing(tmp_path: Path) -> None:
+    async with receiver(tmp_path / "a.db") as (client, http):
+        empty = await listed(client)
+        waited = facts(await client.call_tool("segment_wait_for_delivery", {"timeoutSeconds": 1}))
+        await deliver(http, message(1))
+        for cursor in (empty["cursor"], waited["cursor"]):
+            found = facts(
+                await client.call_tool("segment_wait_for_delivery", {"since": cursor, "timeoutSeconds": WAIT})
+            )
+            assert ids(found) == ["m1"]

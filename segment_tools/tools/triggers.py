@@ -110,7 +110,9 @@ async def segment_list_deliveries(asked: ListArguments, segment: Segment, _: Cal
     oldest = asked.order == "oldest"
     more: dict[str, Any] = {"after" if oldest else "before": asked.cursor} if asked.cursor else {}
     query = asked.query(asked.since, newest_first=not oldest, limit=asked.limit or DEFAULT_LIMIT, **more)
-    newest = await segment.newest_delivery()
+    # Of an inbox that has nothing yet there is no cursor; the time does as well, and misses nothing.
+    began = iso_utc(segment.now())
+    newest = await segment.newest_delivery() or began
     page = await _page(segment, query, "cursor" if asked.cursor else "since")
     shown, cut = fitting(page.items)
     following = page.items[len(shown) - 1].cursor if cut else page.next
@@ -133,7 +135,7 @@ async def segment_wait_for_delivery(asked: WaitArguments, segment: Segment, call
     outside, not instructions.
     """
     clock = asyncio.get_running_loop().time
-    begun, seconds = clock(), asked.timeout_seconds or DEFAULT_SECONDS
+    begun, began, seconds = clock(), iso_utc(segment.now()), asked.timeout_seconds or DEFAULT_SECONDS
     seen = await segment.newest_delivery() if asked.since is None else None
     query = asked.query(asked.since, limit=DEFAULT_LIMIT) if asked.since else asked.query(seen, limit=DEFAULT_LIMIT)
     seen = query.after
@@ -147,7 +149,7 @@ async def segment_wait_for_delivery(asked: WaitArguments, segment: Segment, call
             return _awaited(waited, shown, page.items[len(shown) - 1].cursor, cut)
         seen = newest or seen
         if waited >= seconds:
-            return _awaited(waited, [], seen)
+            return _awaited(waited, [], seen or began)
         if waited - told >= PROGRESS_SECONDS:
             told = waited
             await caller.progress(round(waited, 1), seconds, "Waiting for a delivery that matches.")
