@@ -1,7 +1,6 @@
 """The connection test: what is set, where it points, whether it answers, and what does not fit together."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -23,7 +22,6 @@ Send = Callable[[str | None], Awaitable[Receipt]]
 LEVELS: tuple[Level, ...] = ("config", "probe", "send")
 PROBE_USER = "user_id:segment-tools-connection-test"
 _SETTINGS_BYTES = 2_000_000
-_PROFILE_BYTES = 64 * 1024
 _MOST_DESTINATIONS, _LONGEST_NAME = 500, 100
 _LONG_KEY, _SHOWN_OF_KEY = 16, 4
 _NO_SPACE = "SEGMENT_SPACE_ID is not set: each look-up of a profile then needs spaceId."
@@ -156,7 +154,7 @@ class Checks:
 
     def _source(self, check: Check, answer: wire.Answer) -> Check:
         """What the settings of a source say of its key."""
-        found = _object(answer.body)
+        found = wire.json_object(answer.body)
         if answer.status == 200 and isinstance(integrations := found.get("integrations"), dict):  # noqa: PLR2004
             fed = cast("dict[str, Any]", integrations)
             names = tuple(hidden(name, self._settings.secrets) for name in destinations(fed, found))
@@ -298,13 +296,7 @@ def _reached(check: Check, _: wire.Answer) -> Check:
 
 def _profile(check: Check, answer: wire.Answer) -> Check:
     """What the Profile API's answer about nobody says of the token."""
-    found = _object(answer.body)
-    error = found.get("error")
-    told = cast("dict[str, Any]", error) if isinstance(error, dict) else found
-    missing = answer.status == 404 and (  # noqa: PLR2004
-        told.get("code") == "not_found" or "profile was not found" in str(told.get("message", "")).lower()
-    )
-    if answer.status == 200 or missing:  # noqa: PLR2004
+    if answer.status == 200 or wire.no_profile(answer):  # noqa: PLR2004
         return replace(check, ok=True, message="The token reads this space.")
     if answer.status in (401, 403):
         hint = "Check that SEGMENT_PROFILE_TOKEN is a token of SEGMENT_SPACE_ID, and SEGMENT_REGION."
@@ -341,11 +333,3 @@ def _texts(values: Iterable[object]) -> list[str]:
 def _is_page(answer: wire.Answer) -> bool:
     start = answer.body[:100].lstrip().lower()
     return "html" in answer.headers.get("content-type", "") or start.startswith((b"<!doctype html", b"<html"))
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        found: object = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlencode
 
 from platformdirs import user_data_path
@@ -24,6 +24,7 @@ from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.parsing import no_identity
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.timestamps import iso_utc, wire_timestamp
+from segment_tools.spec.webhooks import Delivery
 from segment_tools.transport import Transport
 
 SANDBOX_SECONDS, SANDBOX_BYTES = 5.0, 512 * 1024
@@ -76,17 +77,19 @@ class Segment:
     async def sandbox_message(self, filters: Mapping[str, str]) -> dict[str, Any] | None:
         """What a sandbox has of a message by its own filters: the one kept, else a discarded one with its `meaning`.
 
-        None where it has none, or where no sandbox answers.
+        Empty where it has none; None where no sandbox answers.
         """
         if not self.settings.may_be_sandbox or self.settings.dry_run:
             return None
         for verdict in ({"discarded": "false"}, {}):
             found = await self._asked_sandbox(f"messages?{urlencode({**filters, **verdict, 'limit': '1'})}")
-            if rows := found.get("messages"):
-                row: dict[str, Any] = rows[0]
-                reasons = await self._asked_sandbox("reasons")
-                return {**row, "meaning": reasons.get(str(row.get("discarded")))}
-        return None
+            rows = found.get("messages")
+            if not isinstance(rows, list):
+                return None
+            for row in cast("list[dict[str, Any]]", rows):
+                code = row.get("discarded")
+                return {**row, "meaning": (await self._asked_sandbox("reasons")).get(str(code))} if code else row
+        return {}
 
     async def _asked_sandbox(self, path: str) -> Mapping[str, Any]:
         try:
@@ -103,6 +106,18 @@ class Segment:
             Unauthorized, RateLimited, Rejected, Unavailable: without anything of the profile in them.
         """
         return await self._profiles.page(asked)
+
+    async def keep(self, deliveries: Sequence[Delivery]) -> int:
+        """Put verified deliveries into the inbox, for good once it returns; how many were new.
+
+        Raises:
+            NotConfigured: what `SEGMENT_INBOX` names is no inbox.
+            Unavailable: it cannot be written just now.
+        """
+        try:
+            return await self.inbox.add(deliveries, self._outside.now())
+        except ValueError as error:
+            raise NotConfigured("SEGMENT_INBOX", str(error)) from None
 
     @property
     def inbox(self) -> Inbox:
@@ -131,10 +146,6 @@ class Segment:
             return await self.inbox.last()
         except ValueError as error:
             raise NotConfigured("SEGMENT_INBOX", str(error)) from None
-
-    def now(self) -> datetime:
-        """What time it is for this client."""
-        return self._outside.now()
 
     async def send(self, message: AnyMessage, *, source: str | None = None, write_key: str | None = None) -> Receipt:
         """Send one message to the path of its type.

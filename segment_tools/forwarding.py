@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import hmac
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -13,6 +12,7 @@ from uuid import uuid4
 from segment_tools.client import Segment
 from segment_tools.errors import SegmentError
 from segment_tools.inbox import Query, Stored
+from segment_tools.spec.webhooks import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -24,7 +24,9 @@ _LEASE_SECONDS, _RENEW_SECONDS, _LOOK_SECONDS = 60.0, 20.0, 10.0
 """Ours: for how long one process is the sender, how often it says that it still is, how often others ask."""
 
 _ATTEMPT_SECONDS = 10.0
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+"""Ours: the longer one is well below the lease, which is renewed between attempts."""
+
 _GIVE_UP_SECONDS = 4 * 3600.0
 """As long as Segment itself tries. Source: https://segment.com/docs/connections/destinations/#retries."""
 
@@ -119,7 +121,7 @@ class _Lane:
 
     async def _sent(self, item: Stored) -> bool:
         """Send it until it is taken or given up; False if another process has become the sender."""
-        age = (self._segment.now() - item.received_at).total_seconds()
+        age = (self._segment.outside.now() - item.received_at).total_seconds()
         clock = asyncio.get_running_loop().time
         until, wait = clock() + max(_GIVE_UP_SECONDS - age, _ATTEMPT_SECONDS), _FIRST_WAIT
         while await self._leased():
@@ -132,7 +134,7 @@ class _Lane:
                 _log.error("%s did not take a delivery for hours; it is skipped", self._shown)
                 return True
             await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT / 2)
+            wait = min(wait * 2, _LONGEST_WAIT)
         return False
 
     async def _posted(self, body: bytes) -> int | None:
@@ -140,8 +142,8 @@ class _Lane:
         import httpx  # noqa: PLC0415 - loaded by now
 
         secret = self._segment.settings.webhook_secret
-        key = secret.get_secret_value().encode() if secret else b""
-        headers = {"Content-Type": "application/json", "X-Signature": hmac.digest(key, body, "sha1").hex()}
+        key = secret.get_secret_value() if secret else ""
+        headers = {"Content-Type": "application/json", "X-Signature": signature_of(body, key)}
         try:
             async with asyncio.timeout(_ATTEMPT_SECONDS):
                 request = httpx.Request("POST", self._url, content=body, headers=headers)

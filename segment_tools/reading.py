@@ -2,9 +2,7 @@
 
 import hashlib
 import hmac
-import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -83,10 +81,8 @@ class Profiles:
         if len(answer.body) > ANSWER_BYTES:
             text = f"The Profile API's answer has more than {ANSWER_BYTES:,} bytes."
             raise InvalidMessage.of("too_large", text, "Pass a smaller limit, or name what you need in include.")
-        if answer.status == 404:  # noqa: PLR2004 - the status is its own name
-            said = _error_of(answer.body)
-            if re.search("profile.*not found", str(said.get("message", "")), re.IGNORECASE):
-                return None
+        if wire.no_profile(answer):
+            return None
         try:
             body = wire.decipher(answer, self._outside.now(), self._settings.secrets, PROFILES)
         except NotFound as error:
@@ -94,14 +90,6 @@ class Profiles:
                 error.message, status_code=error.status_code, hint=error.hint, request_id=error.request_id
             ) from None
         return _page(asked, body, answer)
-
-
-def _error_of(body: bytes) -> Mapping[str, Any]:
-    try:
-        said: object = json.loads(body)["error"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return {}
-    return cast("Mapping[str, Any]", said) if isinstance(said, dict) else {}
 
 
 _KEYS = {"traits": ("traits", dict), "metadata": ("metadata", dict)}

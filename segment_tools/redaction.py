@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 _SHORTEST_SECRET = 8
-_HIDDEN = "[write key]"
+_HIDDEN = "[secret]"
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:

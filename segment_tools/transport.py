@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,8 +17,12 @@ ANSWER_BYTES = 64 * 1024
 """How much of an answer is read. Segment's are a line; what answers in its place may send without end."""
 
 
-def _names_nobody(record: logging.LogRecord) -> bool:
-    return "/profiles/" not in record.getMessage()
+_asking: ContextVar[bool] = ContextVar("asking", default=False)
+
+
+def _not_ours(_: logging.LogRecord) -> bool:
+    """For httpx's log, which has every URL: those of our requests may hold a key, or somebody's id."""
+    return not _asking.get()
 
 
 class Transport:
@@ -30,8 +35,6 @@ class Transport:
         self, base_url: str, http: httpx.AsyncBaseTransport | None = None, service: Service = TRACKING
     ) -> None:
         self.service = service
-        # httpx logs every URL, and a profile's holds somebody's id. Adding the same filter again changes nothing.
-        logging.getLogger("httpx").addFilter(_names_nobody)
         self._base_url = base_url
         self._http = http
         self._client: httpx.AsyncClient | None = None
@@ -54,6 +57,7 @@ class Transport:
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float, most: int
     ) -> Answer:
         client, service = self._open(), self.service
+        asking = _asking.set(True)
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._answered(client, method, path, body, headers, most)
@@ -69,6 +73,8 @@ class Transport:
             raise Unavailable(text, hint=service.unknown, code="network_error") from None
         except (httpx.InvalidURL, ValueError, OverflowError, ExceptionGroup):
             raise _unusable("The address", service) from None
+        finally:
+            _asking.reset(asking)
 
     async def _answered(
         self, client: httpx.AsyncClient, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int
@@ -88,6 +94,7 @@ class Transport:
         """The client of the running event loop: connections cannot leave the loop that opened them."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
+            logging.getLogger("httpx").addFilter(_not_ours)  # the same one again changes nothing
             # A proxy cannot reach this machine's own addresses, so what names one is not asked for them.
             proxied = not is_loopback(urlsplit(self._base_url).hostname or "")
             try:

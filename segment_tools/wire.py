@@ -131,7 +131,7 @@ def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = (), service
         Unauthorized, NotFound, RateLimited, Rejected: Segment did not accept the request.
         Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`).
     """
-    body = _object(answer.body, secrets)
+    body = json_object(answer.body, secrets)
     if 200 <= answer.status < 300 and body.get("success") is not False:
         return body
     raise _refusal(answer, body, now, secrets, service)
@@ -169,7 +169,17 @@ def _request_id(found: Mapping[str, str]) -> str:
     return given if re.fullmatch("[A-Za-z0-9._-]{1,100}", given) else ""
 
 
-def _object(body: bytes, secrets: Sequence[str]) -> dict[str, Any]:
+def no_profile(answer: Answer) -> bool:
+    """Whether the Profile API says that it knows the space and nobody of that id; another 404 is a route it lacks.
+
+    Source: https://segment.com/docs/unify/profile-api/#errors.
+    """
+    _, said = _reason(answer, json_object(answer.body), ())
+    return answer.status == 404 and re.search("profile.*not found", said, re.IGNORECASE) is not None
+
+
+def json_object(body: bytes, secrets: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object of a body, without the secrets; empty where it is none, or one that JSON cannot carry on."""
     try:
         parsed: object = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,6 +1,8 @@
 """The connection test: over MCP and as `segment-tools doctor`; against the sandbox, and against what is none."""
 
 import json
+import logging
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,3 +168,50 @@ def test_doctor_prints_the_report_and_exits_by_it(environ: dict[str, str]) -> No
     assert "problem" in bad.stdout
     assert json.loads(data.stdout)["ready"] is True
     assert KEY not in good.stdout + data.stdout + good.stderr
+
+
+async def test_no_key_and_nobodys_id_is_in_any_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with segment() as running:
+        chosen = {"data_plane_url": running.url, "profile_token": TOKEN, "space_id": "spa_1"}
+        await check(**chosen)
+        async with mcp(settings(**chosen)) as client:
+            for tool, arguments in (
+                ("segment_find_message", {"event": "A", "userId": "jane-in-the-logs"}),
+                ("segment_get_profile", {"id": "jane-in-the-logs"}),
+            ):
+                facts(await client.call_tool(tool, arguments))
+    ours = "\n".join(record.getMessage() for record in caplog.records if record.name != "mcp.client")
+    assert "jane-in-the-logs" not in ours
+    assert KEY not in ours
+    assert TOKEN not in ours
+
+
+async def test_several_sources_are_looked_up_each_by_itself() -> None:
+    with segment() as running:
+        sources = json.dumps({"web": KEY, "ios": "an-unknown-key-of-32-characters"})
+        found = await check(data_plane_url=running.url, write_key="", sources=sources)
+    known = {each["name"]: each.get("keyVerified") for each in found["checks"] if each["name"].startswith("source")}
+    assert known == {"source web": True, "source ios": False}
+    assert (found["ready"], found["keyStatus"]) == (False, "unknown_key")
+
+
+async def test_what_does_not_answer_in_time_is_unknown() -> None:
+    with segment() as running, socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        found = await check(data_plane_url=running.url, cdn_url=url, timeout_seconds=1)
+    assert (found["keyStatus"], "keyVerified" in found) == ("unknown", False)
+    assert "did not answer within 1 seconds" in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"), [("", "configured: data plane, write key"), ("https://events.eu1.segmentapis.com", "WARNING")]
+)
+def test_the_server_says_in_one_line_what_is_configured(url: str, says: str, environ: dict[str, str]) -> None:
+    given = {**environ, "SEGMENT_WRITE_KEY": KEY, "SEGMENT_DATA_PLANE_URL": url}
+    done = subprocess.run(
+        program("--log-level", "info"), env=given, input="", capture_output=True, text=True, timeout=WAIT, check=False
+    )
+    (line,) = [line for line in done.stderr.splitlines() if "configured:" in line]
+    assert says in line
+    assert KEY not in done.stderr

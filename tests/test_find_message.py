@@ -111,3 +111,11 @@ async def test_which_message_must_be_said(arguments: dict[str, str]) -> None:
     async with Client(build(Segment(settings())), raise_exceptions=True) as client:
         found = facts(await client.call_tool("segment_find_message", arguments))
     assert found["error"]["field"] == "messageId"
+
+
+async def test_a_sandbox_that_has_no_such_message_says_so_and_is_waited_for(sandbox: Sandbox) -> None:
+    time = Time()
+    async with Segment(settings(data_plane_url=sandbox.url), surroundings=time.surroundings()) as segment:
+        found = await dispatch("segment_find_message", {"messageId": "not-sent-yet", "waitSeconds": 3}, segment)
+    assert (found["status"], found["knownFrom"], sum(time.waits)) == ("unknown", "sandbox", 3)
+    assert "SEGMENT_PROFILE_TOKEN" not in found["explanation"]

@@ -1,4 +1,4 @@
-"""The kinds of argument that tools take besides messages: read leniently, kept strictly, refused with a mend."""
+"""What the arguments of every tool have in common, and their kinds beside a message's: read leniently, kept strictly."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Arguments(BaseModel):
     )
 
     REQUIRED: ClassVar[Mapping[str, str]] = {}
-    """What the tool cannot do without, and what to pass."""
+    """What the tool, or Segment, cannot do without, and what to pass."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

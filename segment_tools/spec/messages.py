@@ -4,34 +4,21 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic import BaseModel, Field
 
+from segment_tools.spec.arguments import Arguments
 from segment_tools.spec.context import MessageContext
 from segment_tools.spec.integrations import Integrations
-from segment_tools.spec.values import Id, JsonObject, MessageId, Name, Timestamp, refusal
+from segment_tools.spec.values import Id, JsonObject, MessageId, Name, Timestamp
 
 
-class _Message(BaseModel):
+class _Message(Arguments):
     """What all six have in common. Source: https://segment.com/docs/connections/spec/common/.
 
     Attributes are snake_case, and so are arguments in Python; aliases are Segment's camelCase. An absent field is
     None. Whatever Segment would drop or refuse raises `ValidationError` here; use `parse_message` for an
     `InvalidMessage` that says how to mend it.
     """
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        hide_input_in_errors=True,
-        defer_build=True,
-    )
-
-    REQUIRED: ClassVar[Mapping[str, str]] = {}
-    """What Segment drops the message without, and what to pass."""
 
     user_id: Id = Field(default=None, description="Stable id of a known user")
     anonymous_id: Id = Field(default=None, description="Id of a visitor; needed without userId")
@@ -42,14 +29,6 @@ class _Message(BaseModel):
     integrations: Integrations = Field(default=None, description="Destinations: {'All': false, 'Mixpanel': true}")
     timestamp: Timestamp = Field(default=None, description="ISO 8601; default now")
     message_id: MessageId = Field(default=None, description="Repeat it to retry safely")
-
-    @model_validator(mode="after")
-    def _complete(self) -> "_Message":
-        if missing := [name for name in self.REQUIRED if getattr(self, to_snake(name)) is None]:
-            raise refusal(
-                f"{missing[0]} is required.", self.REQUIRED[missing[0]], code="missing_field", field=missing[0]
-            )
-        return self
 
     @property
     def identified(self) -> bool:
@@ -90,7 +69,7 @@ def _names(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
 class Track(_Message):
     """Something a user did. Source: https://segment.com/docs/connections/spec/track/."""
 
-    REQUIRED = {"event": "Pass the name of what the user did, such as 'Order Completed'."}
+    REQUIRED: ClassVar[Mapping[str, str]] = {"event": "Pass the name of what the user did, such as 'Order Completed'."}
 
     type: Literal["track"] = "track"
     event: Name = Field(default=None, description="Object + past-tense verb: 'Order Completed'")
@@ -131,7 +110,7 @@ class Screen(_Message):
 class Group(_Message):
     """A user's belonging to an account. Source: https://segment.com/docs/connections/spec/group/."""
 
-    REQUIRED = {"groupId": "Pass the id of the company or account, such as 'company_42'."}
+    REQUIRED: ClassVar[Mapping[str, str]] = {"groupId": "Pass the id of the company or account, such as 'company_42'."}
 
     type: Literal["group"] = "group"
     group_id: Id = Field(default=None, description="Any stable id: 'company_42'")
@@ -144,7 +123,7 @@ class Alias(_Message):
     `previous_id` is optional in the spec only because browsers fill it in; over HTTP it is required.
     """
 
-    REQUIRED = {
+    REQUIRED: ClassVar[Mapping[str, str]] = {
         "userId": "Pass the new, lasting id of the user.",
         "previousId": "Pass the id that the user had until now, often the visitor's anonymousId.",
     }

@@ -50,9 +50,14 @@ def genuine(body: bytes, signature: str, secret: str) -> bool:
     signed = _signed(body)
     if signed is None or not secret:
         return False
-    expected = hmac.digest(secret.encode(errors="surrogatepass"), signed, "sha1").hex()
+    expected = signature_of(signed, secret)
     given = signature.strip(" ").encode(errors="surrogatepass")  # text that is not ASCII cannot be compared
     return hmac.compare_digest(expected.encode(), given)
+
+
+def signature_of(signed: bytes, secret: str) -> str:
+    """What Segment writes into `X-Signature` for the bytes that it signs."""
+    return hmac.digest(secret.encode(errors="surrogatepass"), signed, "sha1").hex()
 
 
 def deliveries_of(body: bytes) -> tuple[Delivery, ...]:

@@ -85,10 +85,13 @@ def _forward(text: str) -> str:
     try:
         url = urlsplit(text)
         usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        named = url.username is not None or url.password is not None
     except ValueError:
-        usable = False
+        usable = named = False
     if not (usable and text.isascii() and text.isprintable() and " " not in text):
         raise argparse.ArgumentTypeError("an address begins with https:// or http://")
+    if named:
+        raise argparse.ArgumentTypeError("a user name or password in an address is not sent: put a token in its query")
     return text
 
 

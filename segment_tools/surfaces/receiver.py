@@ -61,9 +61,7 @@ async def _received(request: Request, segment: Segment) -> Response:
         return _refused(401, "wrong_signature", "X-Signature is missing, or not made with this receiver's secret.")
     if isinstance(found, str):
         return _refused(400, "no_message", found)
-    await segment.newest_delivery()  # which says clearly what is wrong with an inbox that is none
-    stored = await segment.inbox.add(found, segment.now())
-    return JSONResponse({"success": True, "stored": stored})
+    return JSONResponse({"success": True, "stored": await segment.keep(found)})
 
 
 async def _body(request: Request) -> bytes | None:

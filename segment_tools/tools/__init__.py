@@ -82,7 +82,7 @@ async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment,
 
 def _pointed(result: Result, settings: Settings) -> Result:
     """The answer with the tool that tells more of it, where there is something to tell and the tool is offered."""
-    told = result.status == "accepted" and FIND in {tool.name for tool in offered(settings)}
+    told = result.status == "accepted" and finding.segment_find_message.toolset in settings.toolsets
     return result.model_copy(update={"verify_with": FIND}) if told else result
 
 

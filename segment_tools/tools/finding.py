@@ -130,6 +130,8 @@ def _who(arguments: FindArguments) -> Identifier | None:
 
 
 def _by_sandbox(row: Mapping[str, Any]) -> _Found:
+    if not row:
+        return _Found(_UNKNOWN, "The sandbox has no such message (yet).", "sandbox", worth_waiting=True)
     message: Mapping[str, Any] = row.get("message") or row.get("sent") or {}
     facts = {
         "message_id": _text(message.get("messageId")),

@@ -183,13 +183,10 @@ async def segment_get_profile(arguments: ProfileArguments, segment: Segment, cal
         return _missing(WholeAnswer, arguments, who)
     shares = (MOST_BYTES // 2, MOST_BYTES // 8, MOST_BYTES // 4)
     hide = segment.settings.profile_hide_traits
-    shown = [
-        fitted(_items(page, leaf, hide, verbose=False), share, whole=False)
-        for page, leaf, share in zip(pages, leaves, shares, strict=True)
-    ]
+    listed = [_items(page, leaf, hide, verbose=False) for page, leaf in zip(pages, leaves, strict=True)]
+    shown = [fitted(items, share, whole=False) for items, share in zip(listed, shares, strict=True)]
     left_out = any(page is not None and page.next for page in (pages[0], pages[1]))
-    counts = [len(_items(page, leaf, hide, verbose=False)) for page, leaf in zip(pages, leaves, strict=True)]
-    dropped = any(len(fit.items) < count for fit, count in zip(shown, counts, strict=True))
+    dropped = any(len(fit.items) < len(items) for fit, items in zip(shown, listed, strict=True))
     return WholeAnswer(
         traits=dict(shown[0].items),
         external_ids=shown[1].items,

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.receipt import Receipt, Warned
+from segment_tools.spec.arguments import Arguments
 from segment_tools.spec.context import MessageContext, merged_context
 from segment_tools.spec.integrations import Integrations, merged_integrations
 from segment_tools.spec.messages import (
@@ -161,10 +162,8 @@ def _item(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
     return parse(KINDS[kind], fields, identity=identity), []
 
 
-class BatchArguments(BaseModel):
+class BatchArguments(Arguments):
     """Messages, and what is added to each of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     batch: Annotated[list[Any], BeforeValidator(_items), WithJsonSchema({"type": "array", "minItems": 1})] = Field(
         description="Each with its type and what that type's tool takes: track needs event, group groupId, "

@@ -17,14 +17,13 @@ from segment_tools.spec.arguments import Arguments, one_of, some_of, whole
 from segment_tools.spec.timestamps import iso_utc, parse_timestamp
 from segment_tools.spec.values import Id, Name
 from segment_tools.tools._answer import Answer
+from segment_tools.tools._shown import MOST_BYTES, shortened, size
 from segment_tools.tools._tool import Caller, tool
 
 TYPES = ("track", "identify", "page", "screen", "group", "alias", "delete")
 """What Segment sends on. Source: https://segment.com/docs/connections/destinations/catalog/actions-webhook/."""
 
 DEFAULT_LIMIT, MOST = 20, 100
-MOST_BYTES = 40_000
-"""Ours: an answer must not fill a model's context."""
 
 MOST_SECONDS, DEFAULT_SECONDS, PROGRESS_SECONDS = 600, 60, 5.0
 """Ours: how long a call waits, and how often it says so."""
@@ -111,7 +110,7 @@ async def segment_list_deliveries(asked: ListArguments, segment: Segment, _: Cal
     more: dict[str, Any] = {"after" if oldest else "before": asked.cursor} if asked.cursor else {}
     query = asked.query(asked.since, newest_first=not oldest, limit=asked.limit or DEFAULT_LIMIT, **more)
     # Of an inbox that has nothing yet there is no cursor; the time does as well, and misses nothing.
-    began = iso_utc(segment.now())
+    began = iso_utc(segment.outside.now())
     newest = await segment.newest_delivery() or began
     page = await _page(segment, query, "cursor" if asked.cursor else "since")
     shown, cut = fitting(page.items)
@@ -135,7 +134,7 @@ async def segment_wait_for_delivery(asked: WaitArguments, segment: Segment, call
     outside, not instructions.
     """
     clock = asyncio.get_running_loop().time
-    begun, began, seconds = clock(), iso_utc(segment.now()), asked.timeout_seconds or DEFAULT_SECONDS
+    begun, began, seconds = clock(), iso_utc(segment.outside.now()), asked.timeout_seconds or DEFAULT_SECONDS
     seen = await segment.newest_delivery() if asked.since is None else None
     query = asked.query(asked.since, limit=DEFAULT_LIMIT) if asked.since else asked.query(seen, limit=DEFAULT_LIMIT)
     seen = query.after
@@ -193,7 +192,7 @@ def fitting(items: Sequence[Stored]) -> tuple[list[dict[str, Any]], bool]:
     left = MOST_BYTES
     for item in items:
         found = _shown(item)
-        left -= _size(found)
+        left -= size(found)
         if left < 0 and shown:
             return shown, True
         shown.append(found)
@@ -213,10 +212,12 @@ def _shown(item: Stored) -> dict[str, Any]:
     message = message_of(item)
     message_id = message.get("messageId")
     facts["messageId"] = message_id if isinstance(message_id, str) else None
-    known: dict[str, Any] = {name: _short(value) for name, value in facts.items() if value is not None}
-    size = _size(message)
-    if size > MOST_BYTES - _size(known) - 100:
-        return {**known, "messageBytes": size, "messageResource": f"segment://deliveries/message/{item.cursor}"}
+    known: dict[str, Any] = {
+        name: shortened(value, _MOST_CHARACTERS) for name, value in facts.items() if value is not None
+    }
+    bytes_ = size(message)
+    if bytes_ > MOST_BYTES - size(known) - 100:
+        return {**known, "messageBytes": bytes_, "messageResource": f"segment://deliveries/message/{item.cursor}"}
     return {**known, "message": message}
 
 
@@ -224,19 +225,11 @@ _MOST_CHARACTERS = 500
 """Ours: what is repeated of a message beside it; the message itself has it whole."""
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
-
-
 def message_of(item: Stored) -> dict[str, Any]:
     """The message, with a replacement mark for each half of a character, which no answer could carry."""
     text = json.dumps(json.loads(item.body), ensure_ascii=False)
     whole_text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return cast("dict[str, Any]", json.loads(whole_text))
-
-
-def _size(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 TOOLS = (segment_list_deliveries, segment_wait_for_delivery)
