@@ -1,4 +1,4 @@
-"""What the arguments of every tool have in common, and their kinds beside a message's: read leniently, kept strictly."""
+"""What the arguments of every tool have in common, and kinds beside a message's: read leniently, kept strictly."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
