@@ -13,6 +13,7 @@ from segment_tools.client import Segment
 from segment_tools.errors import SegmentError
 from segment_tools.inbox import Query, Stored
 from segment_tools.spec.webhooks import signature_of
+from segment_tools.wire import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -97,10 +98,10 @@ class _Lane:
                     if self._begun and await self._leased():
                         await self._send_page()
                     else:
-                        await asyncio.sleep(_LOOK_SECONDS)
+                        await self._segment.outside.sleep(_LOOK_SECONDS)
                 except SegmentError as error:
                     _log.warning("%s", error)
-                    await asyncio.sleep(_LOOK_SECONDS)
+                    await self._segment.outside.sleep(_LOOK_SECONDS)
         finally:
             with suppress(SegmentError):
                 await self._segment.inbox.lease(self._name, self._holder, 0)
@@ -122,23 +123,24 @@ class _Lane:
     async def _sent(self, item: Stored) -> bool:
         """Send it until it is taken or given up; False if another process has become the sender."""
         age = (self._segment.outside.now() - item.received_at).total_seconds()
-        clock = asyncio.get_running_loop().time
-        until, wait = clock() + max(_GIVE_UP_SECONDS - age, _ATTEMPT_SECONDS), _FIRST_WAIT
+        outside = self._segment.outside
+        until, wait = outside.monotonic() + max(_GIVE_UP_SECONDS - age, _ATTEMPT_SECONDS), _FIRST_WAIT
         while await self._leased():
-            status = await self._posted(item.body.encode())
+            status, asked = await self._posted(item.body.encode())
             if status is not None and status < _TROUBLE and status != _TOO_MANY:
                 if not 200 <= status < 300:  # noqa: PLR2004
                     _log.warning("%s answered %d to a delivery, which is skipped", self._shown, status)
                 return True
-            if clock() + wait > until:
+            pause = min(max(wait, asked or 0.0), _LONGEST_WAIT)
+            if outside.monotonic() + pause > until:
                 _log.error("%s did not take a delivery for hours; it is skipped", self._shown)
                 return True
-            await asyncio.sleep(wait)
+            await outside.sleep(pause)
             wait = min(wait * 2, _LONGEST_WAIT)
         return False
 
-    async def _posted(self, body: bytes) -> int | None:
-        """The status of the answer; None where there was none."""
+    async def _posted(self, body: bytes) -> tuple[int | None, float | None]:
+        """The status of the answer, None where there was none, and the wait in seconds that it asks for."""
         import httpx  # noqa: PLC0415 - loaded by now
 
         secret = self._segment.settings.webhook_secret
@@ -149,7 +151,7 @@ class _Lane:
                 request = httpx.Request("POST", self._url, content=body, headers=headers)
                 response = await self._http.handle_async_request(request)
                 await response.aclose()
-                return response.status_code
+                return response.status_code, retry_after(response.headers, self._segment.outside.now())
         except (TimeoutError, httpx.HTTPError, OSError) as error:
             _log.info("%s did not answer: %s", self._shown, type(error).__name__)
-            return None
+            return None, None

@@ -154,7 +154,7 @@ def _refusal(
         response_body=body if service.quoted else {},
         code=code if service.quoted else "",
         hint=hint,
-        retry_after_seconds=_retry_after(answer.headers, now),
+        retry_after_seconds=retry_after(answer.headers, now),
         request_id=request_id,
     )
 
@@ -210,7 +210,7 @@ def _excerpt(text: str) -> str:
     return line if len(line) <= EXCERPT_CHARACTERS else f"{line[:EXCERPT_CHARACTERS]} [cut]"
 
 
-def _retry_after(found: Mapping[str, str], now: datetime) -> float | None:
+def retry_after(found: Mapping[str, str], now: datetime) -> float | None:
     """The wait in seconds that the answer asks for: `Retry-After` as seconds or HTTP date, else `X-RateLimit-Reset`."""
     for name in ("retry-after", "x-ratelimit-reset"):
         text = found.get(name, "").strip()

@@ -361,45 +361,6 @@ def test_a_taken_port_is_said_in_one_line(hooks: dict[str, str]) -> None:
     assert re.fullmatch(rb"segment-tools: .*port \d+.*SEGMENT_WEBHOOK_PORT.*\n", done.stderr)
 
 
-async def test_deliveries_go_on_signed_after_trouble_and_over_a_restart(hooks: dict[str, str]) -> None:
-    taken: list[tuple[bytes, str]] = []
-    answers = [503, 200]
-
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        found = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
-        body = await reader.readexactly(int(found["content-length"]))
-        status = answers.pop(0) if len(answers) > 1 else answers[0]
-        if status == 200:
-            taken.append((body, found["x-signature"]))
-        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
-        await writer.drain()
-        writer.close()
-
-    async def until(count: int) -> None:
-        with anyio.fail_after(WAIT):
-            while len(taken) < count:  # noqa: ASYNC110 - bounded, and told by a socket
-                await asyncio.sleep(0.05)
-
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    forward = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/flow?key=1"
-    try:
-        async with httpx.AsyncClient() as http:
-            with running(hooks, "http", "--port", "0", "--forward", forward) as (process, url):
-                await deliver(http, message(1), url=f"{url}{PATH}")
-                await until(1)
-                process.terminate()
-                await asyncio.to_thread(process.wait, WAIT)
-            with running(hooks, "http", "--port", "0") as (_, url):
-                await deliver(http, message(2), message(3), url=f"{url}{PATH}")
-            with running(hooks, "http", "--port", "0", "--forward", forward):
-                await until(3)
-    finally:
-        server.close()
-    assert [json.loads(body)["messageId"] for body, _ in taken] == ["m1", "m2", "m3"]
-    assert all(sign(body)["X-Signature"] == signature for body, signature in taken)
-
-
 async def test_none_of_2000_deliveries_is_lost_or_twice_when_the_receiver_is_killed(hooks: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
