@@ -101,7 +101,7 @@ class RedisStore:
             return bool(await self._lease(keys=[f"{self._prefix}lease:{name}"], args=args))
 
     async def _found(self, look: Callable[[], Awaitable[str | None]], stream: str, seconds: float) -> bool:
-        """Whether looking finds something in time: then it gives None, and else the place in the stream to wait from."""
+        """Whether looking finds something in time: then it gives None, else the place in the stream to wait from."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         try:

@@ -1,6 +1,7 @@
 """What an inbox and an outbox in a SQLite file have in common: the thread that works on it, leases, and waiting."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,9 +25,11 @@ class SqliteStore:
     """A SQLite file that several processes may share, or memory (`:memory:`); opened when it is first needed."""
 
     def __init__(self, path: str | Path, kind: Kind, schema: Schema, clock: Clock) -> None:
-        place = str(path) if str(path) == MEMORY else str(Path(path).expanduser())
+        self._place = str(path) if str(path) == MEMORY else str(Path(path).expanduser())
+        self._kind = kind
+        self._schema = schema
         self._clock = clock
-        self._worker = Worker(lambda: opened(place, kind, schema), kind)
+        self._worker = Worker(self._opened, kind)
         self._waiters: set[asyncio.Event] = set()
 
     async def aclose(self) -> None:
@@ -34,6 +37,10 @@ class SqliteStore:
         self._worker.end()
         self._wake()
         await self._worker.ended()
+
+    def _opened(self) -> sqlite3.Connection:
+        """In the worker's thread: what it raises, whoever waits gets."""
+        return opened(self._place, self._kind, self._schema)
 
     async def _leased(self, name: str, holder: str, seconds: float) -> bool:
         at = microseconds(self._clock())
