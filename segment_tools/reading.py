@@ -58,7 +58,7 @@ class Profiles:
         began = self._outside.monotonic()
         outcome = "failed"
         try:
-            found = await attempted(partial(self._attempt, asked, token), self._outside, deadline)
+            found, _ = await attempted(partial(self._attempt, asked, token), self._outside, deadline)
             outcome = "missing" if found is None else "found"
             return found
         finally:

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,8 +26,8 @@ from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.errors import NotConfigured
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking", "profiles", "triggers", "connection")
-NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret"}
+TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection")
+NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret", "outbox": "outbox"}
 """What a toolset is offered with."""
 
 HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.com"}
@@ -83,6 +84,14 @@ def _inbox(value: object) -> SecretStr:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     if not re.fullmatch(r"(sqlite:///|redis://|rediss://|unix://)[^\x00-\x1f]+", text):
         raise wrong("is no address of an inbox: pass sqlite:///inbox.db or redis://localhost:6379/0")
+    return SecretStr(text)
+
+
+def _outbox(value: object) -> SecretStr:
+    """The address, which may hold a server's password."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if text != "memory:" and not re.fullmatch(r"(sqlite:///|redis://|rediss://|unix://)[^\x00-\x1f]+", text):
+        raise wrong("is no address of an outbox: pass sqlite:///outbox.db or redis://localhost:6379/0")
     return SecretStr(text)
 
 
@@ -152,7 +161,7 @@ class Settings(BaseModel):
     toolsets: Words = Field(
         default=TOOLSETS,
         description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
-        "Profiles and triggers also need what they are configured with.",
+        "Profiles, triggers and outbox also need what they are configured with.",
     )
     timeout_seconds: float = Field(
         default=30.0,
@@ -213,6 +222,33 @@ class Settings(BaseModel):
         le=100_000_000,
         description="How many deliveries are kept; the oldest go first.",
     )
+    outbox: Annotated[SecretStr | None, BeforeValidator(_outbox)] = Field(
+        default=None,
+        description="Where messages are kept until Segment has taken them: `sqlite:///path`, `redis://host:6379/0` for "
+        "several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
+    )
+    delivery: Literal["direct", "queued"] = Field(
+        default="direct",
+        description="`direct` sends at once, and leaves to the outbox what could not be delivered in time; `queued` "
+        "answers once a message is in the outbox, and delivers in the background.",
+    )
+    outbox_max_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=64 * 1024,
+        description="How much the outbox holds; beyond it calls are refused until it has emptied.",
+    )
+    flush_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="For how long, when the server ends, the outbox is still delivered; the rest stays in it.",
+    )
+    derive_message_id: bool = Field(
+        default=False,
+        description="`true` derives messageId from the content and the MCP request, so that a host's own retry of a "
+        "call is the same message.",
+    )
     cdn_url: str | None = Field(
         default=None,
         description="Where the connection test looks a write key up; with a data plane on this machine, that is the "
@@ -254,6 +290,13 @@ class Settings(BaseModel):
             raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
         return value
 
+    @field_validator("delivery")
+    @classmethod
+    def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
+        if value == "queued" and found.data.get("outbox") is None:
+            raise wrong("is queued, which needs SEGMENT_OUTBOX: where messages are kept, such as sqlite:///outbox.db")
+        return value
+
     @model_validator(mode="after")
     def _sandbox_needs_no_key(self) -> Self:
         if self.data_plane_url != SANDBOX:
@@ -267,6 +310,11 @@ class Settings(BaseModel):
     def has_key(self) -> bool:
         """Whether a call can do without a key of its own."""
         return self.write_key is not None or bool(self.sources)
+
+    def key_of(self, source: str) -> str | None:
+        """The write key of a configured source; of none by name, that of `SEGMENT_WRITE_KEY`."""
+        key = self.sources.get(source) if source else self.write_key
+        return key.get_secret_value() if key else None
 
     @property
     def takes_write_key(self) -> bool:

@@ -81,7 +81,7 @@ def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request
     Raises:
         TooLarge: naming every message above 32 KB.
     """
-    parts = [to_json(message) for message in messages]
+    parts = [encoded(message) for message in messages]
     problems = [
         problem
         for index, (part, message) in enumerate(zip(parts, messages, strict=True))
@@ -89,16 +89,30 @@ def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request
     ]
     if problems:
         raise TooLarge(problems)
-    head, tail = b'{"batch":[', b'],"sentAt":"' + sent_at.encode() + b'"}'
-    room = limits.BATCH_BYTES - len(head) - len(tail)
-    return [Request("/v1/batch", head + b",".join(chunk) + tail, len(chunk)) for chunk in _chunks(parts, room)]
+    return [batch(chunk, sent_at) for chunk in _chunks(parts)]
 
 
-def _chunks(parts: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
+def encoded(message: Mapping[str, Any]) -> bytes:
+    """The stamped message as it stands in a batch."""
+    return to_json(message)
+
+
+def batch(parts: Sequence[bytes], sent_at: str) -> Request:
+    """The one request for encoded messages that fit into it."""
+    return Request(
+        "/v1/batch", b'{"batch":[' + b",".join(parts) + b'],"sentAt":"' + sent_at.encode() + b'"}', len(parts)
+    )
+
+
+BATCH_ROOM = limits.BATCH_BYTES - len('{"batch":[],"sentAt":"2026-01-01T00:00:00.000Z"}')
+"""How many bytes the messages of one batch may have, a comma for each included."""
+
+
+def _chunks(parts: Sequence[bytes]) -> Iterator[list[bytes]]:
     chunk: list[bytes] = []
     used = 0
     for part in parts:
-        if chunk and (len(chunk) == limits.BATCH_MESSAGES or used + len(part) + 1 > room):
+        if chunk and (len(chunk) == limits.BATCH_MESSAGES or used + len(part) + 1 > BATCH_ROOM):
             yield chunk
             chunk, used = [], 0
         chunk.append(part)

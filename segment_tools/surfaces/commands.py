@@ -72,6 +72,17 @@ def _settings(given: Namespace) -> Settings:
     return Settings.from_env(given.env_file)
 
 
+def _client(settings: Settings) -> Segment:
+    """The client of a server.
+
+    Raises:
+        NotConfigured: what `SEGMENT_OUTBOX` names cannot be one; better said now than at the first call.
+    """
+    segment = Segment(settings)
+    _ = segment.courier
+    return segment
+
+
 @contextmanager
 def _reachable(settings: Settings) -> Generator[Settings]:
     """Settings that lead somewhere: where they ask for the embedded sandbox, it runs meanwhile."""
@@ -119,7 +130,7 @@ def _stdio(given: Namespace) -> int:
         _say("serving MCP on standard input and output, for an MCP host to start; to see it work: segment-tools demo")
     _log_configuration(settings)
     with _reachable(settings) as reachable, _webhooks(reachable) as listener:
-        anyio.run(serve_stdio, Segment(reachable), listener, _say, given.forward)
+        anyio.run(serve_stdio, _client(reachable), listener, _say, given.forward)
     return DONE
 
 
@@ -153,7 +164,7 @@ def _http(given: Namespace) -> int:
     _log_configuration(settings)
     with _reachable(settings) as reachable:
         webhooks = ", webhooks at /webhooks/segment" if reachable.webhook_secret else ""
-        app = http_app(Segment(reachable), given.host, given.allowed_host, given.allowed_origin, given.forward)
+        app = http_app(_client(reachable), given.host, given.allowed_host, given.allowed_origin, given.forward)
         try:
             serve_http(
                 app, given.host, given.port, lambda url: _say(f"MCP at {url}/mcp, health at {url}/healthz{webhooks}")

@@ -1,6 +1,7 @@
 """The tools: which there are, which are offered under given settings, and the one way to call them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from segment_tools.client import Segment
@@ -9,7 +10,7 @@ from segment_tools.receipt import Receipt
 from segment_tools.settings import Settings, is_write_key
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import connection, finding, profiles, tracking, triggers
+from segment_tools.tools import connection, finding, outbox, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
@@ -32,6 +33,7 @@ TOOLS: tuple[Tool, ...] = (
     *tracking.TOOLS,
     *profiles.TOOLS,
     *triggers.TOOLS,
+    *outbox.TOOLS,
     *connection.TOOLS,
     *finding.TOOLS,
 )
@@ -66,12 +68,19 @@ def definition(tool: Tool, settings: Settings) -> Schema:
     }
 
 
-async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment, progress: Progress = untold) -> Answer:
+async def call(
+    name: str,
+    arguments: Mapping[str, Any] | None,
+    segment: Segment,
+    progress: Progress = untold,
+    call_id: str | None = None,
+) -> Answer:
     """What the tool answers, be it success or failure; nothing that went wrong on purpose is raised."""
     tool = None
     try:
         tool = _found(name, segment.settings)
         caller, own = _routed(tool, dict(arguments or {}), segment.settings, progress)
+        caller = replace(caller, call_id=call_id)
         needs_id = tool.answer is Receipt and segment.settings.anonymous_id == "require"
         parsed = parse(tool.arguments, own, identity=needs_id)
         done = await tool.run(parsed, segment, caller)
@@ -82,7 +91,7 @@ async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment,
 
 def _pointed(result: Result, settings: Settings) -> Result:
     """The answer with the tool that tells more of it, where there is something to tell and the tool is offered."""
-    told = result.status == "accepted" and finding.segment_find_message.toolset in settings.toolsets
+    told = result.status in ("accepted", "queued") and finding.segment_find_message.toolset in settings.toolsets
     return result.model_copy(update={"verify_with": FIND}) if told else result
 
 
