@@ -1,28 +1,18 @@
 """The settings, read once from the environment; the only reader of `os.environ`."""
 
 import difflib
-import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.errors import NotConfigured
+from segment_tools.setting_types import InboxAddress, Patterns, Secret, Sources, SpaceId, Url, Words, WriteKey
 
 SANDBOX = "sandbox"
 TOOLSETS = ("tracking", "profiles", "triggers", "connection")
@@ -38,78 +28,7 @@ PROFILE_HOSTS = {"us": "https://profiles.segment.com", "eu": "https://profiles.e
 CDN = "https://cdn.segment.com"
 """Where a source's public settings are, of either region. Source: Segment's browser library."""
 
-_KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
-_PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
 _PREFIX = "SEGMENT_"
-
-
-def is_write_key(value: object) -> bool:
-    """Whether the value could be a write key at all: text without spaces, quotes or colons."""
-    return isinstance(value, str) and _KEY.fullmatch(value) is not None and value not in _PLACEHOLDERS
-
-
-def _write_key(value: object) -> SecretStr:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not is_write_key(text):
-        raise wrong("is not a write key: copy it from Segment > Sources > your source > Settings > API Keys")
-    return SecretStr(str(text))
-
-
-def _json_object(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed: object = json.loads(value)
-    except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, dict) or not all(map(_is_name, cast("dict[str, Any]", parsed))):
-        raise wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
-    return cast("dict[str, Any]", parsed)
-
-
-def _is_name(text: str) -> bool:
-    return bool(text.strip()) and text.isprintable()
-
-
-def _secret(value: object) -> SecretStr:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not isinstance(text, str) or not re.fullmatch("[!-~]+", text):
-        raise wrong("must be plain text without spaces, as Segment shows it")
-    return SecretStr(text)
-
-
-def _inbox(value: object) -> SecretStr:
-    """The address, which may hold a server's password."""
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if not re.fullmatch(r"(sqlite:///|redis://|rediss://|unix://)[^\x00-\x1f]+", text):
-        raise wrong("is no address of an inbox: pass sqlite:///inbox.db or redis://localhost:6379/0")
-    return SecretStr(text)
-
-
-def _space_id(value: object) -> object:
-    if isinstance(value, str) and not is_space_id(value):
-        raise wrong("is not a space's id, such as spa_abc123: copy it from Unify > Unify settings > API access")
-    return value
-
-
-def is_space_id(text: str) -> bool:
-    """Whether this could be a space's id: letters, digits, `_` and `-`, so that it cannot lead to another path."""
-    return re.fullmatch("[A-Za-z0-9_-]{1,100}", text) is not None
-
-
-def _printable(value: object) -> object:
-    if isinstance(value, str) and not value.isprintable():
-        raise wrong("must be names or patterns, separated by commas")
-    return value
-
-
-def _words(value: object) -> object:
-    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-
-WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
-Secret = Annotated[SecretStr, BeforeValidator(_secret)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class Settings(BaseModel):
@@ -121,7 +40,7 @@ class Settings(BaseModel):
         default=None,
         description="Write key of the Segment source that messages go to. Secret.",
     )
-    sources: Annotated[dict[str, WriteKey], BeforeValidator(_json_object)] = Field(
+    sources: Sources = Field(
         default_factory=dict[str, SecretStr],
         description="Several sources, as a JSON object of name to write key; "
         "two or more give every tool a `source` argument. Secret.",
@@ -165,16 +84,16 @@ class Settings(BaseModel):
         default=None,
         description="Access token of the Profile API; with it the profile tools are offered. Secret.",
     )
-    space_id: Annotated[str | None, BeforeValidator(_space_id)] = Field(
+    space_id: SpaceId | None = Field(
         default=None,
         description="The space whose profiles are read; a call may name another with `spaceId`.",
     )
-    profile_url: str | None = Field(
+    profile_url: Url | None = Field(
         default=None,
         description="Where to read profiles instead of the region's host; with a data plane on this machine, "
         "a sandbox, that is the default.",
     )
-    profile_hide_traits: Annotated[Words, BeforeValidator(_printable)] = Field(
+    profile_hide_traits: Patterns = Field(
         default=(),
         description="Traits to mask before they leave this server: names or patterns such as `*email*`, separated "
         "by commas, in any case and at any depth; external ids of such a type are masked too.",
@@ -195,7 +114,7 @@ class Settings(BaseModel):
         default="127.0.0.1",
         description="Address that `SEGMENT_WEBHOOK_PORT` is opened on.",
     )
-    inbox: Annotated[SecretStr | None, BeforeValidator(_inbox)] = Field(
+    inbox: InboxAddress | None = Field(
         default=None,
         description="Where deliveries are kept: `sqlite:///path`, or `redis://host:6379/0` for several replicas "
         "(default: a file in your user data folder).",
@@ -213,7 +132,7 @@ class Settings(BaseModel):
         le=100_000_000,
         description="How many deliveries are kept; the oldest go first.",
     )
-    cdn_url: str | None = Field(
+    cdn_url: Url | None = Field(
         default=None,
         description="Where the connection test looks a write key up; with a data plane on this machine, that is the "
         "default, otherwise Segment's own.",
@@ -236,11 +155,6 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             raise _firstwrong(error) from None
-
-    @field_validator("profile_url", "cdn_url")
-    @classmethod
-    def _other_url(cls, value: str | None) -> str | None:
-        return value if value is None else base_url(value)
 
     @field_validator("data_plane_url")
     @classmethod
