@@ -65,6 +65,13 @@ def _inbox(value: object) -> SecretStr:
     return SecretStr(text)
 
 
+def _redis(value: object) -> SecretStr:
+    text = str(_shown(value))
+    if not re.fullmatch(_REDIS, text):
+        raise wrong("is no address of a Redis server: pass redis://localhost:6379/0, rediss://… or unix:///path")
+    return SecretStr(text)
+
+
 def _space_id(value: object) -> object:
     if isinstance(value, str) and not is_space_id(value):
         raise wrong("is not a space's id, such as spa_abc123: copy it from Unify > Unify settings > API access")
@@ -89,6 +96,7 @@ WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
 Sources = Annotated[dict[str, WriteKey], BeforeValidator(_sources)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 InboxAddress = Annotated[SecretStr, BeforeValidator(_inbox)]
+RedisAddress = Annotated[SecretStr, BeforeValidator(_redis)]
 SpaceId = Annotated[str, BeforeValidator(_space_id)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Patterns = Annotated[Words, BeforeValidator(_printable)]

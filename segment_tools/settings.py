@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.errors import NotConfigured
-from segment_tools.setting_types import InboxAddress, Patterns, Secret, Sources, SpaceId, Url, Words, WriteKey
+from segment_tools.setting_types import (
+    InboxAddress,
+    Patterns,
+    RedisAddress,
+    Secret,
+    Sources,
+    SpaceId,
+    Url,
+    Words,
+    WriteKey,
+)
 
 SANDBOX = "sandbox"
 TOOLSETS = ("tracking", "profiles", "triggers", "connection")
@@ -79,6 +89,18 @@ class Settings(BaseModel):
         le=600,
         allow_inf_nan=False,
         description="How long a call may take in all, retries included, in seconds.",
+    )
+    requests_per_second: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="How many requests may leave in a second; 1,000 is what Segment asks of a workspace.",
+    )
+    concurrency: int = Field(default=64, ge=1, le=1000, description="How many requests may be under way at once.")
+    rate_limit: RedisAddress | None = Field(
+        default=None,
+        description="Where replicas share that rate, and the pauses that Segment asks for: `redis://host:6379/0` "
+        "(default: each process keeps to them alone). Secret.",
     )
     profile_token: Secret | None = Field(
         default=None,
@@ -235,7 +257,7 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every configured key, to keep out of what leaves."""
-        named = (self.write_key, self.profile_token, self.webhook_secret)
+        named = (self.write_key, self.profile_token, self.webhook_secret, self.rate_limit)
         keys = [*self.sources.values(), *(key for key in named if key)]
         return tuple(key.get_secret_value() for key in keys)
 

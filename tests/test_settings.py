@@ -49,6 +49,9 @@ WRONG = {
     "SEGMENT_INBOX_DAYS": ["0", "nan", "soon"],
     "SEGMENT_INBOX_COUNT": ["0", "many"],
     "SEGMENT_CDN_URL": ["http://cdn.segment.com", "https://u:hunter2@cdn.segment.com"],
+    "SEGMENT_REQUESTS_PER_SECOND": ["0", "1.5", "many"],
+    "SEGMENT_CONCURRENCY": ["0", "many"],
+    "SEGMENT_RATE_LIMIT": ["localhost:6379", "redis://", "http://u:hunter2@host/0", "sqlite:///hunter2.db"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 
