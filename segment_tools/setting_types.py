@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, SecretStr
@@ -10,6 +11,7 @@ from segment_tools.addresses import base_url, wrong
 
 _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 _PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
+_LEAST_BITS, _KEY_FILE_BYTES = 2048, 64 * 1024
 _REDIS = r"(redis://|rediss://|unix://)[^\x00-\x1f]+"
 
 
@@ -92,6 +94,54 @@ def _url(value: object) -> object:
     return base_url(value) if isinstance(value, str) else value
 
 
+def _private_key(value: object) -> SecretStr:
+    r"""The key in PEM, from text, in which `\n` stands for the end of a line, or from a file."""
+    text = str(_shown(value)).strip()
+    pem = text.replace("\\n", "\n") if "-----BEGIN" in text else _file(text)
+    if not _is_rsa(pem):
+        raise wrong(
+            f"holds no RSA private key of {_LEAST_BITS} bits or more in PEM, without a password; make one with "
+            "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out private.pem"
+        )
+    return SecretStr(pem)
+
+
+def _file(name: str) -> str:
+    try:
+        with Path(name).expanduser().open(encoding="utf-8") as file:
+            return file.read(_KEY_FILE_BYTES)
+    except (OSError, ValueError, RuntimeError):
+        raise wrong("is neither a private key in PEM nor a file that can be read") from None
+
+
+def _is_rsa(pem: str) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
+        return False
+    return isinstance(key, RSAPrivateKey) and key.key_size >= _LEAST_BITS
+
+
+def _oauth_id(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch("[!-~]{1,200}", value):
+        raise wrong("must be an id without spaces: copy it from Segment > Settings > Access Management > Apps")
+    return value
+
+
+def _scope(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch("[a-z_:]+( [a-z_:]+)*", value):
+        raise wrong("must be scopes separated by spaces, such as tracking_api:write")
+    return value
+
+
+def _oauth_url(value: object) -> object:
+    return base_url(value).removesuffix("/token") if isinstance(value, str) else value
+
+
 WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
 Sources = Annotated[dict[str, WriteKey], BeforeValidator(_sources)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
@@ -101,3 +151,7 @@ SpaceId = Annotated[str, BeforeValidator(_space_id)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Patterns = Annotated[Words, BeforeValidator(_printable)]
 Url = Annotated[str, BeforeValidator(_url)]
+PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key)]
+OAuthId = Annotated[str, BeforeValidator(_oauth_id)]
+OAuthScope = Annotated[str, BeforeValidator(_scope)]
+OAuthUrl = Annotated[str, BeforeValidator(_oauth_url)]

@@ -14,7 +14,11 @@ from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.errors import NotConfigured
 from segment_tools.setting_types import (
     InboxAddress,
+    OAuthId,
+    OAuthScope,
+    OAuthUrl,
     Patterns,
+    PrivateKey,
     RedisAddress,
     Secret,
     Sources,
@@ -35,10 +39,20 @@ HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.c
 PROFILE_HOSTS = {"us": "https://profiles.segment.com", "eu": "https://profiles.euw1.segment.com"}
 """Source: https://segment.com/docs/unify/profile-api/."""
 
+OAUTH_HOSTS = {"us": "https://oauth2.segment.io", "eu": "https://oauth2.eu1.segmentapis.com"}
+"""Source: https://segment.com/docs/connections/oauth/."""
+
+_OAUTH = ("oauth_client_id", "oauth_key_id", "oauth_private_key")
+"""What makes OAuth, all of it or nothing."""
+
 CDN = "https://cdn.segment.com"
 """Where a source's public settings are, of either region. Source: Segment's browser library."""
 
 _PREFIX = "SEGMENT_"
+
+
+def _variable(field: str) -> str:
+    return f"{_PREFIX}{field.upper()}"
 
 
 class Settings(BaseModel):
@@ -160,6 +174,30 @@ class Settings(BaseModel):
         "default, otherwise Segment's own.",
     )
 
+    oauth_client_id: OAuthId | None = Field(
+        default=None,
+        description="Id of the OAuth app, for sources that enforce OAuth; with its key's id and private key, every "
+        "request carries a token.",
+    )
+    oauth_key_id: OAuthId | None = Field(
+        default=None,
+        description="Id that Segment shows for the app's public key.",
+    )
+    oauth_private_key: PrivateKey | None = Field(
+        default=None,
+        description="The app's private key, RSA in PEM: the text, with `\\n` for the ends of lines if need be, or the "
+        "path of a file. Secret.",
+    )
+    oauth_scope: OAuthScope = Field(
+        default="tracking_api:write",
+        description="What the token is asked for.",
+    )
+    oauth_url: OAuthUrl | None = Field(
+        default=None,
+        description="Where to get tokens instead of the region's host; with a data plane on this machine, a sandbox, "
+        "that is the default.",
+    )
+
     @classmethod
     def from_env(cls, env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Self:
         """Read the settings from the environment; `env_file` names a `.env` file that the environment overrides.
@@ -169,9 +207,7 @@ class Settings(BaseModel):
         """
         values = _file_values(env_file) | dict(os.environ if environ is None else environ)
         given = {
-            name: values[key].strip()
-            for name in cls.model_fields
-            if values.get(key := f"{_PREFIX}{name.upper()}", "").strip()
+            name: values[key].strip() for name in cls.model_fields if values.get(key := _variable(name), "").strip()
         }
         try:
             return cls.model_validate(given)
@@ -189,6 +225,14 @@ class Settings(BaseModel):
         if unknown := [name for name in value if name not in TOOLSETS]:
             raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
         return value
+
+    @model_validator(mode="after")
+    def _oauth_is_whole(self) -> Self:
+        missing = [_variable(name) for name in _OAUTH if getattr(self, name) is None]
+        if 0 < len(missing) < len(_OAUTH):
+            text = f"OAuth lacks {' and '.join(missing)}."
+            raise NotConfigured(missing[0], text, hint="Set all three, or none.")
+        return self
 
     @model_validator(mode="after")
     def _sandbox_needs_no_key(self) -> Self:
@@ -217,7 +261,7 @@ class Settings(BaseModel):
     def lacking(self, toolset: str) -> str | None:
         """The setting without which the toolset cannot be offered, where it is not set."""
         name = NEEDS.get(toolset)
-        return f"{_PREFIX}{name.upper()}" if name and getattr(self, name) is None else None
+        return _variable(name) if name and getattr(self, name) is None else None
 
     @property
     def endpoint(self) -> str:
@@ -239,6 +283,16 @@ class Settings(BaseModel):
         return self.profile_url or self._local_endpoint or PROFILE_HOSTS[self.region]
 
     @property
+    def uses_oauth(self) -> bool:
+        """Whether requests to the data plane carry a token."""
+        return self.oauth_private_key is not None
+
+    @property
+    def oauth_endpoint(self) -> str:
+        """The base URL, without `/token`, of what gives tokens; an assertion is made out to it."""
+        return self.oauth_url or self._local_endpoint or OAUTH_HOSTS[self.region]
+
+    @property
     def cdn_endpoint(self) -> str:
         """The base URL, without `/v1`, of what tells a source's public settings."""
         return self.cdn_url or self._local_endpoint or CDN
@@ -257,7 +311,7 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every configured key, to keep out of what leaves."""
-        named = (self.write_key, self.profile_token, self.webhook_secret, self.rate_limit)
+        named = (self.write_key, self.profile_token, self.webhook_secret, self.rate_limit, self.oauth_private_key)
         keys = [*self.sources.values(), *(key for key in named if key)]
         return tuple(key.get_secret_value() for key in keys)
 
@@ -282,7 +336,7 @@ def environment(**chosen: str) -> dict[str, str]:
 
 def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Variables that look like a setting spelt wrong, each with the setting it resembles."""
-    names = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    names = [_variable(name) for name in Settings.model_fields]
     given = _file_values(env_file) | dict(os.environ if environ is None else environ)
     strangers = (key for key in given if key.startswith(_PREFIX) and key not in names)
     near = ((key, difflib.get_close_matches(key, names, n=1, cutoff=0.85)) for key in strangers)
@@ -316,5 +370,5 @@ def _firstwrong(error: ValidationError) -> NotConfigured:
         "string_pattern_mismatch": "is no address of this machine, such as 127.0.0.1",
     }
     text = first["msg"] if first["type"] == "setting" else reasons.get(first["type"], f"is wrong: {first['msg']}")
-    setting = f"{_PREFIX}{name.upper()}"
+    setting = _variable(name)
     return NotConfigured(setting, f"{setting} {text}.")
