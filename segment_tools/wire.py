@@ -21,6 +21,8 @@ from segment_tools.spec.json_objects import fault_in
 LIBRARY = {"name": "segment-tools", "version": __version__}
 """What this package calls itself in `context.library`."""
 
+USER_AGENT = f"segment-tools/{__version__}"
+
 EXCERPT_CHARACTERS = 300
 """How much of an answer that is not JSON an error repeats."""
 
@@ -49,34 +51,42 @@ def stamped(message: Mapping[str, Any], message_id: str, timestamp: str) -> dict
     return {"messageId": message_id, **message, "timestamp": timestamp, "context": {"library": LIBRARY, **context}}
 
 
-def headers(write_key: str, attempt: int) -> dict[str, str]:
-    """The headers of the given attempt, counted from 0.
+def headers(write_key: str, attempt: int, token: str | None = None) -> dict[str, str]:
+    """The headers of the given attempt, counted from 0; with a token, the write key must stand in the body.
 
     Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#authentication;
     `X-Retry-Count` as Segment's own libraries send it.
     """
-    secret = b64encode(f"{write_key}:".encode()).decode()
+    basic = b64encode(f"{write_key}:".encode()).decode()
     common = {
-        "Authorization": f"Basic {secret}",
+        "Authorization": f"Bearer {token}" if token else f"Basic {basic}",
         "Content-Type": "application/json",
-        "User-Agent": f"segment-tools/{__version__}",
+        "User-Agent": USER_AGENT,
     }
     return common if attempt == 0 else {**common, "X-Retry-Count": str(attempt)}
 
 
-def single(message: Mapping[str, Any], sent_at: str) -> Request:
-    """The request for one message, to the path of its type.
+def single(message: Mapping[str, Any], sent_at: str, write_key: str | None = None) -> Request:
+    """The request for one message, to the path of its type; `write_key` names the source beside a token.
 
     Raises:
         TooLarge: above 32 KB.
     """
-    body = to_json({**{key: value for key, value in message.items() if key != "type"}, "sentAt": sent_at})
+    fields = {key: value for key, value in message.items() if key != "type"}
+    body = to_json({**fields, **_envelope(sent_at, write_key)})
     _check_size(body, message, None)
     return Request(f"/v1/{message['type']}", body, 1)
 
 
-def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request]:
+def _envelope(sent_at: str, write_key: str | None) -> dict[str, str]:
+    """What a body has beside its messages. Source of the write key: https://segment.com/docs/connections/oauth/."""
+    return {"sentAt": sent_at} if write_key is None else {"sentAt": sent_at, "writeKey": write_key}
+
+
+def batches(messages: Sequence[Mapping[str, Any]], sent_at: str, write_key: str | None = None) -> list[Request]:
     """The `/v1/batch` requests that carry the messages in order, as few as Segment's limits allow.
+
+    `write_key` names the source beside a token.
 
     Raises:
         TooLarge: naming every message above 32 KB.
@@ -89,7 +99,7 @@ def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request
     ]
     if problems:
         raise TooLarge(problems)
-    head, tail = b'{"batch":[', b'],"sentAt":"' + sent_at.encode() + b'"}'
+    head, tail = b'{"batch":[', b"]," + to_json(_envelope(sent_at, write_key))[1:]
     room = limits.BATCH_BYTES - len(head) - len(tail)
     return [Request("/v1/batch", head + b",".join(chunk) + tail, len(chunk)) for chunk in _chunks(parts, room)]
 
