@@ -1,16 +1,15 @@
-"""The settings, read once from the environment; the only reader of `os.environ`."""
+"""The settings, read once from the environment."""
 
 import difflib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from segment_tools.addresses import base_url, is_loopback, wrong
+from segment_tools.environment import PREFIX, variables
 from segment_tools.errors import NotConfigured
 from segment_tools.setting_types import (
     InboxAddress,
@@ -48,11 +47,9 @@ _OAUTH = ("oauth_client_id", "oauth_key_id", "oauth_private_key")
 CDN = "https://cdn.segment.com"
 """Where a source's public settings are, of either region. Source: Segment's browser library."""
 
-_PREFIX = "SEGMENT_"
-
 
 def _variable(field: str) -> str:
-    return f"{_PREFIX}{field.upper()}"
+    return f"{PREFIX}{field.upper()}"
 
 
 class Settings(BaseModel):
@@ -205,7 +202,7 @@ class Settings(BaseModel):
         Raises:
             NotConfigured: with one line that names the setting that is wrong.
         """
-        values = _file_values(env_file) | dict(os.environ if environ is None else environ)
+        values = variables(env_file, environ)
         given = {
             name: values[key].strip() for name in cls.model_fields if values.get(key := _variable(name), "").strip()
         }
@@ -316,47 +313,13 @@ class Settings(BaseModel):
         return tuple(key.get_secret_value() for key in keys)
 
 
-SANDBOX_SECRETS = ("SEGMENT_SANDBOX_TOKEN", "SEGMENT_SANDBOX_WEBHOOK_SECRET")
-"""What a sandbox need not be told on its command line, where others could read it."""
-
-
-def sandbox_secret(name: str, env_file: str | Path | None = None) -> str:
-    """The value of one of `SANDBOX_SECRETS`; empty where there is none.
-
-    Raises:
-        NotConfigured: the file cannot be read.
-    """
-    return (_file_values(env_file) | dict(os.environ)).get(name, "")
-
-
-def environment(**chosen: str) -> dict[str, str]:
-    """The environment for another process: ours, with these settings and no others."""
-    return {**{name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}, **chosen}
-
-
 def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Variables that look like a setting spelt wrong, each with the setting it resembles."""
     names = [_variable(name) for name in Settings.model_fields]
-    given = _file_values(env_file) | dict(os.environ if environ is None else environ)
-    strangers = (key for key in given if key.startswith(_PREFIX) and key not in names)
+    given = variables(env_file, environ)
+    strangers = (key for key in given if key.startswith(PREFIX) and key not in names)
     near = ((key, difflib.get_close_matches(key, names, n=1, cutoff=0.85)) for key in strangers)
     return {key: match[0] for key, match in near if match}
-
-
-def _file_values(env_file: str | Path | None) -> dict[str, str]:
-    if env_file is None:
-        return {}
-    try:
-        with Path(env_file).open(encoding="utf-8-sig") as lines:
-            found = dotenv_values(stream=lines, interpolate=False)
-    except (OSError, UnicodeDecodeError):
-        raise _unreadable() from None
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _unreadable() -> NotConfigured:
-    hint = "Pass an existing .env file in UTF-8."
-    return NotConfigured("--env-file", "--env-file names a file that cannot be read.", hint=hint)
 
 
 def _firstwrong(error: ValidationError) -> NotConfigured:
