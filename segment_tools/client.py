@@ -49,7 +49,8 @@ class Segment:
         self.settings = settings
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
-        self._sender = Sender(settings, self._outside, DataPlane(settings, self._outside, self._transport))
+        self._plane = DataPlane(settings, self._outside, self._transport)
+        self._sender = Sender(settings, self._outside, self._plane)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
 
@@ -83,7 +84,7 @@ class Segment:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             await inbox.aclose()
-        await self._transport.aclose()
+        await self._plane.aclose()
         await self._profiles.aclose()
 
     @property
@@ -224,8 +225,8 @@ class Segment:
         return await self.send(Track(event="App Sync Test", user_id="test", properties={"test": True}), source=source)
 
 
-def _single(messages: Messages, sent_at: str) -> list[wire.Request]:
-    return [wire.single(message, sent_at) for message in messages]
+def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wire.Request]:
+    return [wire.single(message, sent_at, write_key) for message in messages]
 
 
 def _default_inbox() -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,8 +25,8 @@ from segment_tools.spec.timestamps import iso_utc
 from segment_tools.stamping import Stamped, derived, stamped
 
 Messages = Sequence[Mapping[str, Any]]
-ToRequests = Callable[[Messages, str], list[wire.Request]]
-"""The requests that carry stamped messages in order, sent at the given time."""
+ToRequests = Callable[[Messages, str, str | None], list[wire.Request]]
+"""The requests that carry stamped messages in order, sent at the given time, with the write key in them or not."""
 
 _ACCEPTED_STATUS, _ACCEPTED_BODY = 200, {"success": True}
 """Segment's answer to what it takes, for those who ask again."""
@@ -96,14 +97,20 @@ class Sender:
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
         done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
-        requests = to_requests(receipt.messages, iso_utc(now))
         if self._settings.dry_run:
+            requests = to_requests(receipt.messages, iso_utc(now), None)
             return replace(receipt, status="dry_run", requests=tuple(json.loads(each.body) for each in requests))
         if self._closing:
             raise _with_receipt(_ending(), receipt)
-        job = _Job(done, requests, to_requests, route(), receipt)
+        pack = partial(self._packed, to_requests, iso_utc(now), found := route())
+        job = _Job(done, pack(done), pack, found, receipt)
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
+
+    def _packed(
+        self, to_requests: ToRequests, sent_at: str, route: Route, messages: Sequence[Stamped]
+    ) -> Sequence[wire.Request]:
+        return to_requests([each.fields for each in messages], sent_at, self._plane.key_in_body(route.write_key))
 
     @asynccontextmanager
     async def _alone(self, message_ids: Iterable[str]) -> AsyncGenerator[None]:
@@ -125,7 +132,7 @@ class Sender:
                 if self._settings.delivery == "queued":
                     raise _with_receipt(error, job.receipt) from None
                 job = job.warned("outbox_unavailable", f"{error.message} The message was sent without it.")
-        job = _unknown_of(job, known, iso_utc(self._outside.now()))
+        job = _unknown_of(job, known)
         if not job.messages:
             return job.receipt
         if courier is not None and (waiting or self._settings.delivery == "queued"):
@@ -216,7 +223,7 @@ class _Job:
 
     messages: Sequence[Stamped]
     requests: Sequence[wire.Request]
-    to_requests: ToRequests
+    pack: Callable[[Sequence[Stamped]], Sequence[wire.Request]]
     route: Route
     receipt: Receipt
 
@@ -225,7 +232,7 @@ class _Job:
         return replace(self, receipt=self.receipt.with_warnings([Warned(code, text)]))
 
 
-def _unknown_of(job: _Job, known: Mapping[str, Known], sent_at: str) -> _Job:
+def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
     """The job without what an earlier call has had accepted or queued; the receipt tells the first results of that.
 
     Raises:
@@ -254,8 +261,7 @@ def _unknown_of(job: _Job, known: Mapping[str, Known], sent_at: str) -> _Job:
         status_code=_ACCEPTED_STATUS if queued < len(before) else None,
         response_body=_ACCEPTED_BODY if queued < len(before) else {},
     ).with_warnings(Warned("already_accepted", text, "messageId", each.index) for each, _ in before)
-    requests = job.to_requests([each.fields for each in rest], sent_at) if rest else []
-    return replace(job, messages=rest, requests=requests, receipt=receipt)
+    return replace(job, messages=rest, requests=job.pack(rest) if rest else [], receipt=receipt)
 
 
 def _ending() -> Unavailable:

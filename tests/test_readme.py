@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from support import ROOT, WAIT, running
 
-from segment_tools.settings import SANDBOX_SECRETS, Settings
+from segment_tools.environment import SANDBOX_SECRETS
+from segment_tools.settings import Settings
 from segment_tools.surfaces import cli
 from segment_tools.tools import TOOLS
 

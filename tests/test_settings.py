@@ -49,6 +49,19 @@ WRONG = {
     "SEGMENT_INBOX_DAYS": ["0", "nan", "soon"],
     "SEGMENT_INBOX_COUNT": ["0", "many"],
     "SEGMENT_CDN_URL": ["http://cdn.segment.com", "https://u:hunter2@cdn.segment.com"],
+    "SEGMENT_REQUESTS_PER_SECOND": ["0", "1.5", "many"],
+    "SEGMENT_CONCURRENCY": ["0", "many"],
+    "SEGMENT_RATE_LIMIT": ["localhost:6379", "redis://", "http://u:hunter2@host/0", "sqlite:///hunter2.db"],
+    "SEGMENT_OAUTH_CLIENT_ID": ["hunter2 app", "caf\u00e9"],
+    "SEGMENT_OAUTH_KEY_ID": ["hunter2 key"],
+    "SEGMENT_OAUTH_PRIVATE_KEY": [
+        "/no/such/hunter2.pem",
+        ".",
+        "hunter2\x00",
+        "-----BEGIN PRIVATE KEY-----\\nhunter2\\n-----END PRIVATE KEY-----",
+    ],
+    "SEGMENT_OAUTH_SCOPE": ["hunter2!", "a,b"],
+    "SEGMENT_OAUTH_URL": ["http://oauth2.segment.io", "https://u:hunter2@oauth2.segment.io"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 

@@ -189,7 +189,8 @@ class Courier:
             self._window.came_back(trip)
             self._stop(trip.source, _no_key(trip.source), LONGEST_WAIT_SECONDS)
             return
-        request = wire.batch([each.entry.body for each in trip.messages], iso_utc(self._outside.now()))
+        parts = [each.entry.body for each in trip.messages]
+        request = wire.batch(parts, iso_utc(self._outside.now()), self._plane.key_in_body(key))
         try:
             await self._plane.attempt(request, key, trip.failures, ATTEMPT_SECONDS)
         except Undelivered as error:

@@ -7,7 +7,8 @@ from typing import Any
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.receipt import Receipt
-from segment_tools.settings import Settings, is_write_key
+from segment_tools.setting_types import is_write_key
+from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
 from segment_tools.tools import connection, finding, outbox, profiles, tracking, triggers

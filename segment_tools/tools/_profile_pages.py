@@ -11,7 +11,7 @@ from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, NotFound, Rejected
 from segment_tools.reading import ProfilePage
 from segment_tools.receipt import Warned
-from segment_tools.settings import is_space_id
+from segment_tools.setting_types import is_space_id
 from segment_tools.spec.arguments import Arguments, Flag, one_of
 from segment_tools.spec.profiles import COLLECTIONS, MOST, Asked, Identifier, Leaf, identifier
 from segment_tools.spec.values import Id, Name
