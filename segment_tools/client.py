@@ -17,6 +17,7 @@ from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Undeliv
 from segment_tools.inbox import Inbox, Retention, open_inbox
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt, Warned
+from segment_tools.reception import Reception
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
 from segment_tools.spec.advice import warnings
@@ -54,6 +55,7 @@ class Segment:
         self._outside = surroundings or Surroundings()
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
+        self.reception = Reception()
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,7 +190,7 @@ class Segment:
         profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
         try:
             checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
-            return await checks.report(level, self._send_test)
+            return await checks.report(level, self._send_test, self.newest_delivery, self.reception)
         finally:
             await cdn.aclose()
             await profiles.aclose()
