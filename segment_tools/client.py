@@ -79,7 +79,10 @@ class Segment:
     async def sandbox_message(self, filters: Mapping[str, str]) -> dict[str, Any] | None:
         """What a sandbox has of a message by its own filters: the one kept, else a discarded one with its `meaning`.
 
-        Empty where it has none; None where no sandbox answers.
+        Empty where it has none; None where there is none to ask.
+
+        Raises:
+            Unavailable: nothing listens at its address.
         """
         if not self.settings.may_be_sandbox or self.settings.dry_run:
             return None
@@ -97,7 +100,9 @@ class Segment:
         try:
             answer = await self._transport.get(f"/_sandbox/{path}", {}, SANDBOX_SECONDS, SANDBOX_BYTES)
             return wire.decipher(answer, self._outside.now(), self.settings.secrets)
-        except Undelivered:
+        except Undelivered as error:
+            if not error.sent:
+                raise
             return {}
 
     async def read(self, asked: Asked) -> ProfilePage | None:

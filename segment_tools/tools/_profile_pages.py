@@ -1,7 +1,7 @@
 """How a profile's tools read: whose, which page or all, what of it is shown, and what is said where there is none."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import Field
@@ -15,7 +15,7 @@ from segment_tools.settings import is_space_id
 from segment_tools.spec.arguments import Arguments, Flag, one_of
 from segment_tools.spec.profiles import COLLECTIONS, MOST, Asked, Identifier, Leaf, identifier
 from segment_tools.spec.values import Id, Name
-from segment_tools.tools._answer import Answer
+from segment_tools.tools._answer import Answer, told
 from segment_tools.tools._shown import MOST_BYTES, MOST_BYTES_WHOLE, fitted, masked, size
 from segment_tools.tools._tool import Caller
 
@@ -117,10 +117,6 @@ def common(who: Who, warnings: Sequence[Warned]) -> dict[str, Any]:
         "collection": who.collection,
         "warnings": told(warnings),
     }
-
-
-def told(warnings: Sequence[Warned]) -> list[dict[str, Any]] | None:
-    return [{key: value for key, value in asdict(each).items() if value is not None} for each in warnings] or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from segment_tools.receipt import Warned
 from segment_tools.spec.arguments import Flag, Names, one_of, whole
 from segment_tools.spec.profiles import MOST
 from segment_tools.spec.values import Timestamp
+from segment_tools.tools._answer import told
 from segment_tools.tools._profile_pages import (
     CUT,
     PageAnswer,
@@ -25,7 +26,6 @@ from segment_tools.tools._profile_pages import (
     leaf_of,
     listed_in,
     missing,
-    told,
 )
 from segment_tools.tools._shown import MOST_BYTES, fitted, masked, shortened
 from segment_tools.tools._tool import Caller, tool
