@@ -460,3 +460,29 @@ def test_a_wait_is_by_default_shorter_than_a_hosts_own_time_out() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (seconds,) = re.findall(r"client_session_timeout_seconds=(\d+)", readme)
     assert int(seconds) > DEFAULT_SECONDS
+
+
+async def watch(client: Client, mode: str, uri: str) -> None:
+    """Subscribe as clients of the revision do."""
+    if mode == "legacy":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            await client.subscribe_resource(uri)
+        return
+    async with client.listen(resource_subscriptions=[uri]):
+        pass
+
+
+@eras
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_type_that_cannot_be_is_no_resource_to_read_or_to_watch(mode: str, tmp_path: Path) -> None:
+    chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=f"sqlite:///{tmp_path / 'a.db'}")
+    wrong = "segment://deliveries/tracks"
+    async with Client(build(Segment(chosen)), mode=mode) as client:  # type: ignore[arg-type]
+        with pytest.raises(MCPError) as unread:
+            await client.read_resource(wrong)
+        with pytest.raises(MCPError) as unwatched, anyio.fail_after(WAIT):
+            await watch(client, mode, wrong)
+    for raised in (unread, unwatched):
+        assert raised.value.error.code == -32602
+        assert "track, identify, page" in raised.value.error.message
