@@ -27,7 +27,7 @@ def _state(check: dict[str, Any]) -> str:
 
 def _told(check: dict[str, Any], below: Sequence[str]) -> str:
     """What is known of it, but for the sentences that stand below among the problems and remarks."""
-    said = [check["message"], check.get("hint")]
+    said = [check["message"], check.get("hint") if check["set"] else None]
     parts = [
         check.get("address"),
         f"{check['milliseconds']} ms" if "milliseconds" in check else None,
