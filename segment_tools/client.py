@@ -16,6 +16,7 @@ from segment_tools.errors import InvalidMessage, NotConfigured, Undelivered
 from segment_tools.inbox import Inbox, Retention, open_inbox
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt
+from segment_tools.reception import Reception
 from segment_tools.sending import Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
@@ -53,6 +54,7 @@ class Segment:
         self._sender = Sender(settings, self._outside, self._plane)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
+        self.reception = Reception()
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -95,7 +97,10 @@ class Segment:
     async def sandbox_message(self, filters: Mapping[str, str]) -> dict[str, Any] | None:
         """What a sandbox has of a message by its own filters: the one kept, else a discarded one with its `meaning`.
 
-        Empty where it has none; None where no sandbox answers.
+        Empty where it has none; None where there is none to ask.
+
+        Raises:
+            Unavailable: nothing listens at its address.
         """
         if not self.settings.may_be_sandbox or self.settings.dry_run:
             return None
@@ -113,7 +118,9 @@ class Segment:
         try:
             answer = await self._transport.get(f"/_sandbox/{path}", {}, SANDBOX_SECONDS, SANDBOX_BYTES)
             return wire.decipher(answer, self._outside.now(), self.settings.secrets)
-        except Undelivered:
+        except Undelivered as error:
+            if not error.sent:
+                raise
             return {}
 
     async def read(self, asked: Asked) -> ProfilePage | None:
@@ -216,7 +223,7 @@ class Segment:
         profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
         try:
             checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
-            return await checks.report(level, self._send_test)
+            return await checks.report(level, self._send_test, self.newest_delivery, self.reception)
         finally:
             await cdn.aclose()
             await profiles.aclose()

@@ -55,6 +55,12 @@ async def forwarding(segment: Segment, urls: Sequence[str]) -> "AsyncGenerator[N
         yield
 
 
+def shown_address(url: str) -> str:
+    """The address without its query, which may hold a token, or a user name."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
     for task in tasks:
         task.cancel()
@@ -66,8 +72,8 @@ class _Lane:
 
     def __init__(self, segment: Segment, url: str, http: "httpx.AsyncHTTPTransport") -> None:
         self._segment, self._url, self._http = segment, url, http
-        parts = urlsplit(url)
-        self._shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+        self._shown = shown_address(url)
+        self._failing = False
         self._name = "forward:" + hashlib.sha256(url.encode()).hexdigest()
         self._holder = str(uuid4())
         self._begun = False
@@ -126,11 +132,17 @@ class _Lane:
         outside = self._segment.outside
         until, wait = outside.monotonic() + max(_GIVE_UP_SECONDS - age, _ATTEMPT_SECONDS), _FIRST_WAIT
         while await self._leased():
-            status, asked = await self._posted(item.body.encode())
+            status, asked, said = await self._posted(item.body.encode())
             if status is not None and status < _TROUBLE and status != _TOO_MANY:
                 if not 200 <= status < 300:  # noqa: PLR2004
-                    _log.warning("%s answered %d to a delivery, which is skipped", self._shown, status)
+                    _log.warning("%s %s to a delivery, which is skipped", self._shown, said)
+                elif self._failing:
+                    _log.warning("%s takes deliveries again", self._shown)
+                self._failing = False
                 return True
+            if not self._failing:
+                self._failing = True
+                _log.warning("%s %s; deliveries wait, and are tried again for four hours", self._shown, said)
             pause = min(max(wait, asked or 0.0), _LONGEST_WAIT)
             if outside.monotonic() + pause > until:
                 _log.error("%s did not take a delivery for hours; it is skipped", self._shown)
@@ -139,8 +151,8 @@ class _Lane:
             wait = min(wait * 2, _LONGEST_WAIT)
         return False
 
-    async def _posted(self, body: bytes) -> tuple[int | None, float | None]:
-        """The status of the answer, None where there was none, and the wait in seconds that it asks for."""
+    async def _posted(self, body: bytes) -> tuple[int | None, float | None, str]:
+        """The answer's status, None where there was none; the wait in seconds that it asks for; and what happened."""
         import httpx  # noqa: PLC0415 - loaded by now
 
         secret = self._segment.settings.webhook_secret
@@ -151,7 +163,7 @@ class _Lane:
                 request = httpx.Request("POST", self._url, content=body, headers=headers)
                 response = await self._http.handle_async_request(request)
                 await response.aclose()
-                return response.status_code, retry_after(response.headers, self._segment.outside.now())
+                asked = retry_after(response.headers, self._segment.outside.now())
+                return response.status_code, asked, f"answered {response.status_code}"
         except (TimeoutError, httpx.HTTPError, OSError) as error:
-            _log.info("%s did not answer: %s", self._shown, type(error).__name__)
-            return None, None
+            return None, None, f"did not answer ({type(error).__name__})"

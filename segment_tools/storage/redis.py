@@ -76,7 +76,7 @@ class RedisStore:
         try:
             self._redis = _client(BlockingConnectionPool, url, max_connections=_CONNECTIONS, **options)
             self._waiting = _client(ConnectionPool, url, **options)
-        except ValueError:
+        except (ValueError, TypeError):
             hint = "Pass an address such as redis://localhost:6379/0."
             raise kind.no_address("a Redis server", hint) from None
         self._lease = self._script(_LEASE)
@@ -156,8 +156,14 @@ class RedisStore:
 
 
 def _client(pool: Any, url: str, **options: Any) -> Redis:
-    """A client that closes its connections with itself."""
-    return Redis.from_pool(pool.from_url(url, **options))
+    """A client that closes its connections with itself.
+
+    Raises:
+        ValueError, TypeError: the address is none, or has an option that no connection takes.
+    """
+    made = pool.from_url(url, **options)
+    made.connection_class(**made.connection_kwargs)  # connects only when it is used
+    return Redis.from_pool(made)
 
 
 def _cure(error: exceptions.RedisError | OSError, kind: Kind) -> str:

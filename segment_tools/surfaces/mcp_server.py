@@ -1,6 +1,7 @@
 """The tools over the Model Context Protocol: stdio and streamable HTTP, every revision the SDK serves."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from starlette.routing import Route
 
 from segment_tools._version import __version__
 from segment_tools.client import Segment
+from segment_tools.errors import SegmentError
 from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
@@ -39,6 +41,8 @@ from segment_tools.surfaces.progress import ByProgress
 from segment_tools.surfaces.resources import Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
+
+_log = logging.getLogger(__name__)
 
 NAME = "segment-tools"
 INSTRUCTIONS = (
@@ -109,6 +113,7 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         return _shown(await dispatch(params.name, params.arguments, segment, told, calls.named(context)))
 
     calls = Calls(lasting=lasting, now=segment.outside.now)
+    received = _receives(segment.settings)
     resources = Resources(segment)
     runs: list[Server[None]] = []
 
@@ -119,15 +124,13 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         try:
             if first:
                 segment.start()
-            async with forwarding(segment, forward if first else ()):
+            async with _inbox_tried(segment, received and first), forwarding(segment, forward if first else ()):
                 yield None
         finally:
             runs.pop()
             if not runs:
                 await resources.stop()
                 await segment.aclose()
-
-    received = _receives(segment.settings)
 
     return Server(
         NAME,
@@ -146,6 +149,25 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
 
 def _receives(settings: Settings) -> bool:
     return any(tool.toolset == "triggers" for tool in offered(settings))
+
+
+@asynccontextmanager
+async def _inbox_tried(segment: Segment, wanted: bool) -> AsyncGenerator[None]:
+    """Open the inbox meanwhile, and warn where that cannot be done: nobody waits for it, and nobody may ask soon."""
+    trying = asyncio.create_task(_try_inbox(segment)) if wanted else None
+    try:
+        yield
+    finally:
+        if trying:
+            trying.cancel()
+            await asyncio.gather(trying, return_exceptions=True)
+
+
+async def _try_inbox(segment: Segment) -> None:
+    try:
+        await segment.newest_delivery()
+    except SegmentError as error:
+        _log.warning("webhooks cannot be kept: %s", error)
 
 
 def _shown(result: dict[str, Any]) -> CallToolResult:

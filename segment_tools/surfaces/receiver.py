@@ -27,16 +27,21 @@ _ANSWER_SECONDS = 4.5
 _IN_THREAD_BYTES = 64 * 1024
 """From this size on, a body is read in a thread, so that others do not wait for it."""
 
+_QUIET_SECONDS = 60.0
+"""Ours: how long nothing more is logged of refusals, so that a flood of them does not fill the log."""
+
 _log = logging.getLogger(__name__)
 
 
 def webhook_route(segment: Segment) -> Route:
     """The route; it answers 200 only once every message of the request is kept for good."""
+    segment.reception.listening = True
+    refusals = _Refusals(segment)
 
     async def receive(request: Request) -> Response:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                return await _received(request, segment)
+                return await _received(request, segment, refusals)
         except ClientDisconnect:
             return _refused(400, "incomplete", "The request broke off.")
         except (TimeoutError, Unavailable):
@@ -49,7 +54,23 @@ def webhook_route(segment: Segment) -> Route:
     return Route(PATH, receive, methods=["POST"])
 
 
-async def _received(request: Request, segment: Segment) -> Response:
+class _Refusals:
+    """Counts what is not genuine, and says so now and then: the sender alone is told of each."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._silent_until = 0.0
+
+    def add(self) -> None:
+        """Note one more."""
+        reception, now = self._segment.reception, self._segment.outside.monotonic()
+        reception.refused += 1
+        if reception.refused == 1 or now >= self._silent_until:
+            self._silent_until = now + _QUIET_SECONDS
+            _log.warning("a webhook was refused: wrong signature. %s", reception.refusals)
+
+
+async def _received(request: Request, segment: Segment, refusals: _Refusals) -> Response:
     body = await _body(request)
     if body is None:
         return _refused(413, "too_large", f"The body is larger than {MOST_BYTES} bytes.")
@@ -58,6 +79,7 @@ async def _received(request: Request, segment: Segment) -> Response:
     read = (body, signature, secret.get_secret_value() if secret else "")
     found = await asyncio.to_thread(_read, *read) if len(body) > _IN_THREAD_BYTES else _read(*read)
     if found is None:
+        refusals.add()
         return _refused(401, "wrong_signature", "X-Signature is missing, or not made with this receiver's secret.")
     if isinstance(found, str):
         return _refused(400, "no_message", found)

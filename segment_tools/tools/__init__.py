@@ -24,6 +24,7 @@ __all__ = [
     "call",
     "definition",
     "input_schema",
+    "lacking",
     "offered",
     "output_schema",
     "refused",
@@ -49,6 +50,13 @@ def offered(settings: Settings) -> tuple[Tool, ...]:
         and (tool.read_only or not settings.read_only)
         and not settings.lacking(tool.toolset)
     )
+
+
+def lacking(toolset: str, settings: Settings) -> str:
+    """Every setting that the toolset wants and that is not set, where it cannot be offered; else empty."""
+    first = settings.lacking(toolset)
+    space = " and SEGMENT_SPACE_ID" if toolset == "profiles" and settings.space_id is None else ""
+    return f"{first}{space}" if first else ""
 
 
 def definition(tool: Tool, settings: Settings) -> Schema:
@@ -110,8 +118,9 @@ def _found(name: str, settings: Settings) -> Tool:
         return tools[name]
     if tool := next((tool for tool in TOOLS if tool.name == name), None):
         if tool.toolset in settings.toolsets and (setting := settings.lacking(tool.toolset)):
-            hint = f"Ask whoever runs this server to set {setting}."
-            raise NotConfigured(setting, f"{name} needs {setting}, which is not set.", hint=hint)
+            missing = lacking(tool.toolset, settings)
+            hint = f"Ask whoever runs this server to set {missing}."
+            raise NotConfigured(setting, f"{name} needs {missing}: not set.", hint=hint)
         setting = "SEGMENT_READ_ONLY" if settings.read_only else "SEGMENT_TOOLSETS"
         raise NotConfigured(
             setting, f"{name} is switched off here by {setting}.", hint="Ask whoever runs this server to switch it on."
