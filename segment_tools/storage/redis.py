@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 from redis import exceptions
@@ -148,7 +148,8 @@ class RedisStore:
         except (exceptions.RedisError, OSError) as error:
             if isinstance(error, exceptions.ReadOnlyError):
                 # The name may stand for another server by now, which only a new connection finds.
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                with suppress(exceptions.RedisError, OSError):
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise self._kind.unavailable("server", _cure(error, self._kind)) from None
         finally:
             self._under_way -= 1
