@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from segment_tools import wire
 from segment_tools.attempts import Surroundings, attempted
-from segment_tools.errors import InvalidMessage, NotConfigured, NotFound, Rejected
+from segment_tools.errors import InvalidMessage, NotConfigured, NotFound, RateLimited, Rejected
+from segment_tools.outbox.retry import FIRST_WAIT_SECONDS
 from segment_tools.pace import Pace
 from segment_tools.services import PROFILES
 from segment_tools.settings import Settings
@@ -108,6 +109,9 @@ class Profiles:
             return None
         try:
             body = wire.decipher(answer, self._outside.now(), self._settings.secrets, PROFILES)
+        except RateLimited as error:
+            await pace.pause(error.retry_after_seconds or FIRST_WAIT_SECONDS)
+            raise
         except NotFound as error:
             raise NoRoute(
                 error.message, status_code=error.status_code, hint=error.hint, request_id=error.request_id
