@@ -223,10 +223,23 @@ class Segment:
         profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
         try:
             checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
-            return await checks.report(level, self._send_test, self.newest_delivery, self.reception)
+            looks = {"inbox": self._look_into_inbox, "outbox": self._look_into_outbox, "oauth app": self._plane.prove}
+            return await checks.report(level, self._send_test, looks, self.reception)
         finally:
             await cdn.aclose()
             await profiles.aclose()
+
+    async def _look_into_inbox(self) -> str:
+        await self.newest_delivery()
+        return "Deliveries are kept there."
+
+    async def _look_into_outbox(self) -> str:
+        """Opened, and made where there is none."""
+        if (courier := self.courier) is None:
+            return "Not asked: a dry run keeps nothing."
+        depth, remarks = await courier.outbox.depth(), await courier.outbox.remarks()
+        dead = f", {depth.dead} dead letters" if depth.dead else ""
+        return " ".join([f"Waiting: {depth.pending}{dead}. Delivery is {self.settings.delivery}.", *remarks])
 
     async def _send_test(self, source: str | None) -> Receipt:
         return await self.send(Track(event="App Sync Test", user_id="test", properties={"test": True}), source=source)

@@ -272,6 +272,35 @@ async def test_a_message_that_segment_fails_over_holds_up_its_user_alone(address
         assert own == [f"message-{n}" for n in range(user, 40, 4)]
 
 
+async def test_what_arrives_while_something_else_is_settled_is_settled_too(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, settling = Plane(), asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if b"message-2" in request.content:
+            await settling.wait()
+        return await plane(request)
+
+    transport = Transport("https://api.segment.io", httpx.MockTransport(answer))
+    sources = json.dumps({"web": "wk-web-4f9c2b71", "ios": "wk-ios-4f9c2b71"})
+    chosen = settings(outbox=address, delivery="queued", sources=sources)
+    async with asyncio.timeout(WAIT), Segment(chosen, transport=transport) as segment:
+        courier = segment.courier
+        assert courier is not None
+        settle = courier.outbox.settle
+
+        async def slowly(*told: Any) -> None:
+            await settle(*told)
+            settling.set()
+            await until(lambda: courier.per_minute() == 2)
+
+        monkeypatch.setattr(courier.outbox, "settle", slowly)
+        await segment.send(track(2), source="ios")
+        await segment.send(track(1), source="web")
+        await emptying(segment)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 501])
 async def test_a_refused_key_or_address_keeps_messages_until_it_is_mended(address: str, status: int) -> None:
     plane = Plane(down=httpx.Response(status))

@@ -167,7 +167,7 @@ class Courier:
 
     async def _settle(self) -> None:
         """Tell the outbox what became of what."""
-        done, dead = self._done, self._dead
+        done, dead = list(self._done), list(self._dead)  # more may come while these are settled
         if done or dead:
             await self.outbox.settle(done, dead)
             self._done, self._dead = self._done[len(done) :], self._dead[len(dead) :]
