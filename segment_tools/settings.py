@@ -97,10 +97,13 @@ def is_space_id(text: str) -> bool:
     return re.fullmatch("[A-Za-z0-9_-]{1,100}", text) is not None
 
 
-def _printable(value: object) -> object:
-    if isinstance(value, str) and not value.isprintable():
+def _patterns(value: object) -> object:
+    """Names with commas between them; a name may have spaces in it."""
+    if not isinstance(value, str):
+        return value
+    if not value.isprintable():
         raise wrong("must be names or patterns, separated by commas")
-    return value
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 def _words(value: object) -> object:
@@ -174,10 +177,11 @@ class Settings(BaseModel):
         description="Where to read profiles instead of the region's host; with a data plane on this machine, "
         "a sandbox, that is the default.",
     )
-    profile_hide_traits: Annotated[Words, BeforeValidator(_printable)] = Field(
+    profile_hide_traits: Annotated[tuple[str, ...], BeforeValidator(_patterns)] = Field(
         default=(),
-        description="Traits to mask before they leave this server: names or patterns such as `*email*`, separated "
-        "by commas, in any case and at any depth; external ids of such a type are masked too.",
+        description="Traits to mask before a tool or resource shows them: names or patterns such as `*email*`, "
+        "separated by commas, in any case and at any depth; external ids of such a type are masked too. Webhook "
+        "deliveries are masked the same way, but sent on whole.",
     )
     webhook_secret: Secret | None = Field(
         default=None,

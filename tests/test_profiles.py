@@ -196,6 +196,22 @@ async def test_hidden_traits_do_not_leave(sandbox: Sandbox) -> None:
     assert traits == {"Email": "[hidden]", "email": "[hidden]", "plan": "pro", "home": {"phone": "[hidden]"}}
 
 
+@pytest.mark.parametrize("hide", ["address.id", "*id*", "id, value", "Home Address, address.id"])
+async def test_what_names_another_does_not_uncover_it(hide: str) -> None:
+    traits = {"address": {"type": "home", "id": "HIDEME"}, "pin": {"key": "pin", "value": "HIDEME-TOO"}}
+    shown = "HIDEME-TOO" if "value" not in hide else "[hidden]"
+    async with upstream(httpx.Response(200, json={"traits": traits}), profile_hide_traits=hide) as (call, _, _):
+        found = (await call())["traits"]
+    assert (found["address"]["id"], found["pin"]["value"]) == ("[hidden]", shown)
+
+
+async def test_a_hidden_name_may_have_spaces() -> None:
+    answer = httpx.Response(200, json={"traits": {"home phone": "HIDEME", "home": "Rome", "phone": "1", "email": "e"}})
+    async with upstream(answer, profile_hide_traits=" home phone,email ,") as (call, _, _):
+        found = (await call())["traits"]
+    assert found == {"home phone": "[hidden]", "home": "Rome", "phone": "1", "email": "[hidden]"}
+
+
 ids = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20).filter(
     # What consists of zeros and dashes, the sandbox blocks as Segment does.
     lambda text: text.lower() == text and ":" not in text and set(text) - set("0-")
