@@ -113,6 +113,16 @@ async def test_what_is_added_is_found_as_it_was_in_its_order(inbox: Inbox) -> No
     assert await inbox.last() == others[1].cursor
 
 
+async def test_a_body_is_left_out_beyond_the_bound_and_its_size_told(inbox: Inbox) -> None:
+    bodies = ['{"type":"page"}', '{"type":"page","a":"üü"}', '{"type":"page","a":"üüü"}']
+    await inbox.add(deliveries_of(f"[{','.join(bodies)}]".encode()), NOW)
+    bounded = (await inbox.page(Query(most_bytes=len(bodies[1].encode())))).items
+    assert [item.body for item in bounded] == [*bodies[:2], ""]
+    assert [item.size for item in bounded] == [len(body.encode()) for body in bodies]
+    assert [item.body for item in (await inbox.page(Query(types=("page",), most_bytes=0))).items] == [""] * 3
+    assert [item.body for item in (await inbox.page(Query())).items] == bodies
+
+
 async def test_an_empty_inbox_has_nothing(inbox: Inbox) -> None:
     assert await inbox.page(Query()) == Page(())
     assert await inbox.last() is None

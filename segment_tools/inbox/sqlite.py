@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -65,7 +66,7 @@ class SqliteInbox:
 
     async def last(self) -> str | None:
         """See `Inbox.last`."""
-        newest = (await self.page(Query(newest_first=True, limit=1))).items
+        newest = (await self.page(Query(newest_first=True, limit=1, most_bytes=0))).items
         return newest[0].cursor if newest else None
 
     async def changed(self, after: str | None, seconds: float) -> bool:
@@ -76,7 +77,7 @@ class SqliteInbox:
             event = asyncio.Event()
             self._waiters.add(event)  # before looking, so that nothing falls in between
             try:
-                if (await self.page(Query(after=after, limit=1))).items:
+                if (await self.page(Query(after=after, limit=1, most_bytes=0))).items:
                     return True
                 left = end - loop.time()
                 if left <= 0:
@@ -137,9 +138,13 @@ _LEASE = """
 """
 
 # An index on the time would be the wrong way in, since the order is another's; hence the `+`.
-_SELECT = """
-    SELECT d.sequence, d.received_at, b.body, d.type, d.event, d.user_id, d.channel
+_HEADS = "SELECT d.sequence, d.received_at, d.type, d.event, d.user_id, d.channel, '', 0 FROM deliveries d"
+_WITH_BODIES = """
+    SELECT d.sequence, d.received_at, d.type, d.event, d.user_id, d.channel,
+        CASE WHEN length(CAST(b.body AS BLOB)) <= ? THEN b.body ELSE '' END, length(CAST(b.body AS BLOB))
     FROM deliveries d CROSS JOIN bodies b ON b.sequence = d.sequence
+"""
+_KEPT = """
     WHERE +d.received_at >= ? AND d.sequence > (SELECT coalesce(max(sequence), 0) FROM deliveries) - ?
 """
 
@@ -171,8 +176,10 @@ def _trim(database: sqlite3.Connection, oldest: int, count: int, most: int) -> N
 
 def _selection(query: Query, oldest: int, count: int) -> tuple[str, Sequence[object]]:
     """The statement and its values; nothing of the query is in its text."""
-    values: list[object] = [oldest, count]
-    text = _SELECT
+    bodies = query.most_bytes != 0
+    text = (_WITH_BODIES if bodies else _HEADS) + _KEPT
+    most = sys.maxsize if query.most_bytes is None else query.most_bytes
+    values: list[object] = [*([most] if bodies else []), oldest, count]
     for clause, value in (
         ("+d.received_at >= ?", None if query.since is None else microseconds(query.since)),
         ("d.sequence > ?", None if query.after is None else _sequence(query.after)),
@@ -200,10 +207,11 @@ def _sequence(cursor: str) -> int:
 def _stored(
     sequence: int,
     received_at: int,
-    body: str,
     kind: str | None,
     event: str | None,
     user_id: str | None,
     channel: str | None,
+    body: str,
+    bytes_: int,
 ) -> Stored:
-    return Stored(str(sequence), moment_of(received_at), body, kind, event, user_id, channel)
+    return Stored(str(sequence), moment_of(received_at), body, kind, event, user_id, channel, bytes_)
