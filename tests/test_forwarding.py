@@ -35,6 +35,7 @@ class Workflow:
 
     answer: Callable[[str, int], tuple[int, str]] = lambda _, __: (200, "")
     came: list[str] = field(default_factory=list)
+    bodies: list[dict[str, str]] = field(default_factory=list)
     genuine: bool = True
     address: str = ""
 
@@ -55,7 +56,8 @@ class Workflow:
         found = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
         body = await reader.readexactly(int(found["content-length"]))
         self.genuine &= found["x-signature"] == sign(body)["X-Signature"]
-        name = json.loads(body)["messageId"]
+        self.bodies.append(json.loads(body))
+        name = self.bodies[-1]["messageId"]
         self.came.append(name)
         status, more = self.answer(name, self.came.count(name))
         writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{more}Connection: close\r\n\r\n".encode())
@@ -75,13 +77,13 @@ async def working(workflow: Workflow) -> AsyncIterator[Workflow]:
 
 @asynccontextmanager
 async def replicas(
-    count: int, inbox: str, forward: str, time: Time | None = None
+    count: int, inbox: str, forward: str, time: Time | None = None, **values: str
 ) -> AsyncIterator[list[httpx.AsyncClient]]:
     """Clients of so many receivers on one inbox, each of which would send on."""
     async with AsyncExitStack() as stack:
         found: list[httpx.AsyncClient] = []
         for _ in range(count):
-            chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=inbox)
+            chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=inbox, **values)
             app = http_app(Segment(chosen, surroundings=time.surroundings() if time else None), "x", forward=[forward])
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app)
@@ -102,6 +104,17 @@ def inbox(request: pytest.FixtureRequest) -> str:
     with redis_client.Redis.from_url(server) as client:
         client.flushall()
     return server
+
+
+async def test_what_is_sent_on_is_whole_whatever_is_hidden(tmp_path: Path) -> None:
+    hidden = {"profile_hide_traits": "event,user_id"}
+    async with (
+        working(Workflow()) as workflow,
+        replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address, **hidden) as [http],
+    ):
+        await deliver(http, "m1")
+        await workflow.until(lambda: bool(workflow.taken))
+    assert workflow.bodies == [{"type": "track", "event": "Order Completed", "userId": "u1", "messageId": "m1"}]
 
 
 async def test_two_replicas_send_each_delivery_on_once_and_in_order(inbox: str) -> None:

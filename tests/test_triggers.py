@@ -10,6 +10,7 @@ import subprocess
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from mcp.types import ResourceUpdatedNotification
 from support import KEY, WAIT, facts, program, running, settings
 
 from segment_tools import Segment
+from segment_tools.inbox import open_inbox
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.sandbox.webhooks import Pace, Webhooks, webhook_of
+from segment_tools.spec.webhooks import deliveries_of
 from segment_tools.surfaces.mcp_server import build, http_app
 
 pytestmark = pytest.mark.anyio
@@ -43,9 +46,9 @@ def message(number: int = 1, **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def receiver(inbox: Path) -> AsyncIterator[tuple[Client, httpx.AsyncClient]]:
+async def receiver(inbox: Path, **values: Any) -> AsyncIterator[tuple[Client, httpx.AsyncClient]]:
     """An MCP client, and an HTTP client of the receiver, of two servers on one inbox."""
-    chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=f"sqlite:///{inbox}")
+    chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=f"sqlite:///{inbox}", **values)
     app = http_app(Segment(chosen), "127.0.0.1")
     async with (
         app.router.lifespan_context(app),
@@ -62,6 +65,14 @@ async def deliver(http: httpx.AsyncClient, *messages: dict[str, Any], url: str =
 
 async def listed(client: Client, **arguments: Any) -> dict[str, Any]:
     return facts(await client.call_tool("segment_list_deliveries", arguments))
+
+
+async def waited(client: Client, **arguments: Any) -> dict[str, Any]:
+    return facts(await client.call_tool("segment_wait_for_delivery", arguments))
+
+
+async def read(client: Client, uri: str) -> dict[str, Any]:
+    return json.loads((await client.read_resource(uri)).contents[0].text)  # type: ignore[union-attr]
 
 
 def ids(found: dict[str, Any]) -> list[str]:
@@ -177,6 +188,50 @@ async def test_nulls_and_large_numbers_of_a_message_are_kept(tmp_path: Path) -> 
         await deliver(http, odd)
         (delivery,) = (await listed(client))["deliveries"]
     assert delivery["message"]["properties"] == {"none": None, "large": 10**30, "half": "a�"}
+
+
+async def test_a_message_that_is_far_too_large_is_not_looked_at(tmp_path: Path) -> None:
+    bodies = [json.dumps(message(n, properties={"text": ["\ud83d", 0] * 200_000})).encode() for n in range(12)]
+    inbox = open_inbox(f"sqlite:///{tmp_path}/a.db")
+    await inbox.add([deliveries_of(body)[0] for body in bodies], datetime.now(UTC))
+    await inbox.aclose()
+    async with receiver(tmp_path / "a.db") as (client, _):
+        waits = asyncio.create_task(waited(client, since="2020-01-01T00:00:00Z"))
+        found, resource = await listed(client), await read(client, "segment://deliveries")
+    for answer in (found, resource, await waits):
+        sizes = [delivery["messageBytes"] for delivery in answer["deliveries"]]
+        assert sorted(sizes) == sorted(len(body) for body in bodies)
+        assert not any("message" in delivery for delivery in answer["deliveries"])
+
+
+HIDDEN = "HIDE-ME"
+TOLD_OF = message(
+    userId=HIDDEN,
+    anonymousId="a1",
+    traits={"home phone": HIDDEN, "plan": "pro"},
+    properties={"Address": {"type": "home", "street": HIDDEN}, "list": [{"key": "email", "value": HIDDEN}]},
+    context={"traits": {"email": HIDDEN}, "externalIds": [{"type": "email", "id": HIDDEN}]},
+)
+
+
+async def test_hidden_traits_are_hidden_in_deliveries(tmp_path: Path) -> None:
+    hide = "home phone,*email*,address.street,user_id"
+    async with receiver(tmp_path / "a.db", profile_hide_traits=hide) as (client, http):
+        await deliver(http, TOLD_OF)
+        await deliver(http, {**TOLD_OF, "messageId": "m2", "context": {"large": "x" * 60_000, **TOLD_OF["context"]}})
+        found = await listed(client)
+        answers = [
+            found,
+            await waited(client, since="2020-01-01T00:00:00Z"),
+            await read(client, "segment://deliveries"),
+            await read(client, "segment://deliveries/track"),
+            await read(client, found["deliveries"][0]["messageResource"]),
+        ]
+    assert HIDDEN not in json.dumps(answers)
+    shown = found["deliveries"][1]
+    assert (shown["userId"], shown["message"]["userId"]) == ("[hidden]", "[hidden]")
+    assert shown["message"]["anonymousId"] == "a1"
+    assert shown["message"]["traits"] == {"home phone": "[hidden]", "plan": "pro"}
 
 
 @pytest.mark.parametrize(
