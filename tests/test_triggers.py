@@ -122,10 +122,47 @@ async def test_what_is_no_message_too_large_or_no_post_is_refused(tmp_path: Path
             yield b" " * 1024 * 1024
 
     async with receiver(tmp_path / "a.db") as (_, http):
-        assert (await http.post(PATH, content=b"[1]", headers=sign(b"1"))).status_code == 400
+        assert (await http.post(PATH, content=b"[{},1]", headers=sign(b"{}"))).status_code == 400
         assert (await http.post(PATH, content=large, headers=sign(large))).status_code == 413
-        assert (await http.post(PATH, content=endless())).status_code == 413
+        assert (await http.post(PATH, content=endless(), headers=sign(b"1"))).status_code == 413
         assert (await http.get(PATH)).status_code == 405
+
+
+NESTED = b'{"a":[' + b"[]," * 2_000_000 + b"[]]}"
+WIDE = b'{"a":"' + b"x" * 1024 * 1024 + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "signed", "status"),
+    [
+        (b"[" + b"{}," * 9_999 + b"{}]", b"{}", 200),
+        (b"[" + b"{}," * 10_000 + b"{}]", b"{}", 413),
+        (b"[" + b"{}," * 5_000_000 + b"{}]", b"other", 401),
+        (WIDE, WIDE, 413),
+        (b"[{}," + WIDE + b"]", b"{}", 413),
+        (b"[" + WIDE + b"]", WIDE, 413),
+        (b"[" + NESTED + b"]", b"other", 401),
+        (b'[{"a":"' + rb"\"" * 7_000_000, b"other", 401),
+        (b"[" * 16_000_000, b"other", 401),
+    ],
+    ids=["most", "too many", "many unsigned", "wide", "wide second", "wide first", "nested", "quotes", "open"],
+)
+async def test_whatever_stands_in_a_body_is_judged_in_time(
+    body: bytes, signed: bytes, status: int, tmp_path: Path
+) -> None:
+    async with receiver(tmp_path / "a.db") as (_, http):
+        assert [(await http.post(PATH, content=body, headers=sign(signed))).status_code for _ in "ab"] == [status] * 2
+
+
+@pytest.mark.parametrize("signature", ["", "no", "0" * 39, "Z" * 40, "sha1=" + "0" * 40])
+async def test_what_is_no_signature_is_refused_before_the_body_is_read(signature: str, tmp_path: Path) -> None:
+    async def unread() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    async with receiver(tmp_path / "a.db") as (_, http):
+        answer = await http.post(PATH, content=unread(), headers={"X-Signature": signature})
+    assert answer.status_code == 401
 
 
 async def test_an_inbox_that_is_none_is_answered_503_and_named(tmp_path: Path) -> None:
@@ -191,7 +228,7 @@ async def test_nulls_and_large_numbers_of_a_message_are_kept(tmp_path: Path) -> 
 
 
 async def test_a_message_that_is_far_too_large_is_not_looked_at(tmp_path: Path) -> None:
-    bodies = [json.dumps(message(n, properties={"text": ["\ud83d", 0] * 200_000})).encode() for n in range(12)]
+    bodies = [json.dumps(message(n, properties={"text": ["\ud83d", 0] * 70_000})).encode() for n in range(12)]
     inbox = open_inbox(f"sqlite:///{tmp_path}/a.db")
     await inbox.add([deliveries_of(body)[0] for body in bodies], datetime.now(UTC))
     await inbox.aclose()
