@@ -10,6 +10,7 @@ SegmentError
     │   ├── NotFound     404
     │   └── RateLimited  429
     └── Unavailable      no answer, a time-out or 5xx: may be tried again
+        └── OutboxFull   what waits for delivery takes all the room it may
 """
 
 from collections.abc import Mapping, Sequence
@@ -158,3 +159,9 @@ class Unavailable(Undelivered):
 
     code = "unavailable"
     retryable = True
+
+
+class OutboxFull(Unavailable):
+    """The outbox has no room for the messages; none of them was taken, and nothing was sent."""
+
+    code = "outbox_full"

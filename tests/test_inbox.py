@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import NOW, WAIT, Time
+from support import NOW, WAIT, Time, acknowledged, emptied, foreign
 
 from segment_tools.errors import NotConfigured, Unavailable
 from segment_tools.inbox import Inbox, Page, Query, Retention, Stored, open_inbox
@@ -27,11 +26,6 @@ pytestmark = pytest.mark.anyio
 
 KINDS = ("file", "memory", "redis")
 each_shared = pytest.mark.parametrize("address", ["file", "redis"], indirect=True)
-
-
-def emptied(server: str) -> None:
-    with redis_client.Redis.from_url(server) as client:
-        client.flushall()
 
 
 def address_of(kind: str, request: pytest.FixtureRequest) -> str:
@@ -189,18 +183,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def acknowledged(command: Sequence[str], environ: dict[str, str], lines: int) -> set[str]:
-    """What a process has acknowledged once it is killed, after so many lines."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
-        assert process.stdout is not None
-        try:
-            read = [process.stdout.readline() for _ in range(lines)]
-        finally:
-            process.kill()
-        read += process.stdout.readlines()
-    return {each for line in read if line.endswith("\n") for each in line.split()}
 
 
 @pytest.mark.parametrize("address", ["file"], indirect=True)
@@ -601,13 +583,6 @@ async def test_many_may_make_the_file_at_once(tmp_path: Path) -> None:
         for inbox in inboxes:
             await inbox.aclose()
         assert sum(added) == 1
-
-
-def foreign(path: Path, *statements: str) -> None:
-    database = sqlite3.connect(path)
-    for statement in statements:
-        database.execute(statement)
-    database.close()
 
 
 async def made(path: Path) -> None:

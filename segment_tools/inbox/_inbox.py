@@ -1,18 +1,15 @@
 """What an inbox is: what goes into it, what comes out, and what every kind of it promises."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
-from segment_tools.errors import Unavailable
 from segment_tools.spec.webhooks import Delivery
+from segment_tools.storage.kind import Kind
+from segment_tools.storage.moments import microseconds
 
-Clock = Callable[[], datetime]
-"""What time it is, with a time zone."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+INBOX = Kind("inbox", "SEGMENT_INBOX")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,39 +135,7 @@ class Inbox(Protocol):
         ...
 
 
-def now() -> datetime:
-    """The time in UTC."""
-    return datetime.now(UTC)
-
-
-def microseconds(moment: datetime) -> int:
-    """The moment as whole microseconds since 1970.
-
-    Raises:
-        ValueError: it has no time zone.
-    """
-    if moment.tzinfo is None:
-        raise ValueError("A time needs its time zone.")
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment_of(count: int) -> datetime:
-    """The moment, in UTC, that is so many microseconds after 1970."""
-    return _EPOCH + count * _MICROSECOND
-
-
 def page_of(items: Sequence[Stored], limit: int) -> Page:
     """The page that the items make, of which there is one more than the limit where the page is not the last."""
     shown = tuple(items[:limit])
     return Page(shown, shown[-1].cursor if len(items) > limit else None)
-
-
-def bad_cursor() -> ValueError:
-    """What is raised for a cursor that was never given out."""
-    return ValueError("The cursor is none of this inbox's. Pass one as it was given, or leave it out.")
-
-
-def unavailable(what: str) -> Unavailable:
-    """The error of an inbox that cannot be used just now."""
-    hint = "Check what SEGMENT_INBOX names, and try again."
-    return Unavailable(f"The inbox's {what} cannot be used just now.", hint=hint, code="inbox_unavailable")

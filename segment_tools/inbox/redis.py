@@ -1,57 +1,23 @@
 """An inbox in a Redis server, for replicas on several machines."""
 
-import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, cast
+from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
-from segment_tools.errors import NotConfigured, Unavailable
-from segment_tools.inbox._inbox import (
-    Clock,
-    Page,
-    Query,
-    Retention,
-    Stored,
-    bad_cursor,
-    microseconds,
-    moment_of,
-    now,
-    page_of,
-    unavailable,
-)
+from segment_tools.inbox._inbox import INBOX, Page, Query, Retention, Stored, page_of
 from segment_tools.spec.webhooks import Delivery
-
-_PREFIX = "{segment-inbox}:"
-"""Of every key. A cluster keeps together what has the same text in braces, and a script needs its keys together."""
-
-_STREAM = f"{_PREFIX}deliveries"
-
-_CONNECTIONS = 16
-"""For all but waiting; more would only queue up in the server, which does one thing at a time."""
-
-_SECONDS = 10.0
-"""How long the server may take to answer, the queue for a connection to it included."""
-
-_BLOCK_SECONDS = 5.0
-"""How long the server is asked to wait at once: less than it may take to answer."""
+from segment_tools.storage.moments import Clock, microseconds, moment_of, now
+from segment_tools.storage.redis import Command, RedisStore
 
 _MOST_CHUNK = 1000
 """How many deliveries are read at once; at first as many as are asked for, then twice as many each time."""
 
 _CURSOR = re.compile("([0-9]{1,18})-([0-9]{1,18})")
 
-_Command = Callable[..., Coroutine[Any, Any, Any]]
 
-
-class RedisInbox:
+class RedisInbox(RedisStore):
     """An `Inbox` in a stream of a Redis server (6.2 or later), one for each of its databases.
 
     How well it keeps what it was given is the server's setting: `appendonly yes` with `appendfsync always` is what a
@@ -61,34 +27,17 @@ class RedisInbox:
     """
 
     def __init__(self, url: str, retention: Retention = Retention(), clock: Clock = now) -> None:
+        super().__init__(url, INBOX, decode_responses=True)
         self._retention = retention
         self._clock = clock
-        self._closed = False
-        self._waiters: set[asyncio.Task[None]] = set()
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        options: dict[str, Any] = {
-            "decode_responses": True,
-            # None of its own: in Python 3.11, a time limit on writing can lose a cancellation.
-            "socket_timeout": None,
-            # Once more, for a connection that went stale; Segment itself tries again later.
-            "retry": Retry(NoBackoff(), 1),
-        }
-        try:
-            self._redis = _client(BlockingConnectionPool, url, max_connections=_CONNECTIONS, **options)
-            self._waiting = _client(ConnectionPool, url, **options)
-        except ValueError:
-            hint = "Pass an address such as redis://localhost:6379/0."
-            raise NotConfigured("SEGMENT_INBOX", "SEGMENT_INBOX is no address of a Redis server.", hint=hint) from None
-        self._add, self._select, self._advance, self._lease = (
-            cast("_Command", self._redis.register_script(script)) for script in (_ADD, _SELECT, _ADVANCE, _LEASE)
-        )
+        self._stream = f"{self._prefix}deliveries"
+        self._add, self._select, self._advance = (self._script(script) for script in (_ADD, _SELECT, _ADVANCE))
 
     async def add(self, deliveries: Sequence[Delivery], received_at: datetime) -> int:
         """See `Inbox.add`."""
         if not deliveries:
             return 0
-        keys = [_STREAM, *(f"{_PREFIX}key:{each.key}" for each in deliveries)]
+        keys = [self._stream, *(f"{self._prefix}key:{each.key}" for each in deliveries)]
         kept = str(max(1, round(self._retention.days * 86_400_000)))
         shared = [kept, str(self._retention.count), str(microseconds(received_at))]
         async with self._answering():
@@ -106,7 +55,7 @@ class RedisInbox:
         while start and len(found) <= query.limit:
             async with self._answering():
                 args = [command, start, end, str(chunk), str(query.limit + 1 - len(found)), *wanted]
-                start, entries = await self._select(keys=[_STREAM], args=args)
+                start, entries = await self._select(keys=[self._stream], args=args)
             found.extend(_stored(*entry) for entry in entries)
             chunk = min(2 * chunk, _MOST_CHUNK)
         return page_of(found, query.limit)
@@ -118,94 +67,35 @@ class RedisInbox:
 
     async def changed(self, after: str | None, seconds: float) -> bool:
         """See `Inbox.changed`."""
-        try:
-            return await self._changed(after, seconds)
-        except Unavailable:
-            if self._closed:  # and it is that which ended the waiting
-                return False
-            raise
+
+        async def look() -> str | None:
+            newest = await self._newest()
+            return None if (await self.page(Query(after=after, limit=1, most_bytes=0))).items else newest
+
+        return await self._found(look, self._stream, seconds)
 
     async def position(self, name: str) -> str | None:
         """See `Inbox.position`."""
         async with self._answering():
-            found = await cast("_Command", self._redis.get)(f"{_PREFIX}position:{name}")
+            found = await cast("Command", self._redis.get)(f"{self._prefix}position:{name}")
         return None if found is None else _canonical(found)
 
     async def advance(self, name: str, cursor: str) -> None:
         """See `Inbox.advance`."""
         sortable = "-".join(part.zfill(18) for part in _canonical(cursor).split("-"))
         async with self._answering():
-            await self._advance(keys=[f"{_PREFIX}position:{name}"], args=[sortable])
+            await self._advance(keys=[f"{self._prefix}position:{name}"], args=[sortable])
 
     async def lease(self, name: str, holder: str, seconds: float) -> bool:
         """See `Inbox.lease`."""
-        async with self._answering():
-            taken = await self._lease(keys=[f"{_PREFIX}lease:{name}"], args=[holder, str(round(seconds * 1000))])
-        return bool(taken)
-
-    async def aclose(self) -> None:
-        """See `Inbox.aclose`."""
-        self._closed = True
-        for waiter in self._waiters:
-            waiter.cancel()
-        while self._under_way:  # a client that is closed while it asks connects again
-            self._idle.clear()
-            await self._idle.wait()
-        await self._waiting.aclose()
-        await self._redis.aclose()
-
-    async def _changed(self, after: str | None, seconds: float) -> bool:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while not self._closed:
-            newest = await self._newest()
-            if (await self.page(Query(after=after, limit=1, most_bytes=0))).items:
-                return True
-            left = end - loop.time()
-            if left <= 0:
-                return False
-            await self._wait(newest, min(left, _BLOCK_SECONDS))
-        return False
+        return await self._leased(name, holder, seconds)
 
     async def _newest(self) -> str:
         """The last entry's place, be it beyond the retention or not, to wait for another from."""
         newest = ["XREVRANGE", "+", "-", "1", "1", "0", "0", "", "", ""]
         async with self._answering():
-            _, found = await self._select(keys=[_STREAM], args=newest)
+            _, found = await self._select(keys=[self._stream], args=newest)
         return found[0][0] if found else "0-0"
-
-    async def _wait(self, after: str, seconds: float) -> None:
-        """Until there is an entry after this one, for so long at most, or until the inbox closes."""
-        waiter = asyncio.create_task(self._read(after, seconds))
-        self._waiters.add(waiter)
-        try:
-            await asyncio.wait([waiter])
-        finally:
-            waiter.cancel()
-            await asyncio.gather(waiter, return_exceptions=True)
-            self._waiters.discard(waiter)
-        if not waiter.cancelled():
-            waiter.result()
-
-    async def _read(self, after: str, seconds: float) -> None:
-        async with self._answering():
-            block = max(1, round(seconds * 1000))  # 0 would be for ever
-            await cast("_Command", self._waiting.xread)({_STREAM: after}, count=1, block=block)
-
-    @asynccontextmanager
-    async def _answering(self) -> AsyncGenerator[None]:
-        """Whatever the server or the way to it has against it, as one error, which says nothing of the address."""
-        if self._closed:  # the client would only connect again
-            raise unavailable("server, which was let go of,")
-        self._under_way += 1
-        try:
-            async with asyncio.timeout(_SECONDS):
-                yield
-        except (RedisError, OSError):
-            raise unavailable("server") from None
-        finally:
-            self._under_way -= 1
-            self._idle.set()
 
 
 # Names of keys are given rather than made here, as a cluster asks for. What is absent is empty, and the rest begins
@@ -256,18 +146,6 @@ local reached = redis.call('GET', KEYS[1])
 if not reached or reached < ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) end
 """
 
-_LEASE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-if tonumber(ARGV[2]) > 0 then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) else redis.call('DEL', KEYS[1]) end
-return 1
-"""
-
-
-def _client(pool: Any, url: str, **options: Any) -> Redis:
-    """A client that closes its connections with itself."""
-    return Redis.from_pool(pool.from_url(url, **options))
-
 
 def _values(delivery: Delivery) -> Sequence[str]:
     optional = (delivery.type, delivery.event, delivery.user_id, delivery.channel)
@@ -289,5 +167,5 @@ def _stored(entry: str, bytes_: int, at: str, body: str, *heads: str) -> Stored:
 def _canonical(cursor: str) -> str:
     found = _CURSOR.fullmatch(cursor)
     if not found:
-        raise bad_cursor()
+        raise INBOX.bad_cursor()
     return f"{int(found[1])}-{int(found[2])}"

@@ -1,29 +1,17 @@
 """An inbox in a SQLite file, for the processes of one machine."""
 
-import asyncio
 import re
 import sqlite3
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from segment_tools.inbox._inbox import (
-    Clock,
-    Page,
-    Query,
-    Retention,
-    Stored,
-    bad_cursor,
-    microseconds,
-    moment_of,
-    now,
-    page_of,
-)
-from segment_tools.inbox._schema import MEMORY, opened
-from segment_tools.inbox._worker import Worker
+from segment_tools.inbox._inbox import INBOX, Page, Query, Retention, Stored, page_of
+from segment_tools.inbox._schema import SCHEMA
 from segment_tools.spec.webhooks import Delivery
+from segment_tools.storage.moments import Clock, microseconds, moment_of, now
+from segment_tools.storage.sqlite import SqliteStore
 
 _LOOK_SECONDS = 0.4
 """How often to look whether another process has added something."""
@@ -34,7 +22,7 @@ _LEAST_TRIMMED = 1000
 _CURSOR = re.compile("[0-9]{1,18}")
 
 
-class SqliteInbox:
+class SqliteInbox(SqliteStore):
     """An `Inbox` in a file that several processes may share, or in memory (`:memory:`).
 
     The file is opened when it is first needed; one that is no inbox raises ValueError then, from every method. Looking
@@ -42,11 +30,8 @@ class SqliteInbox:
     """
 
     def __init__(self, path: str | Path, retention: Retention = Retention(), clock: Clock = now) -> None:
-        place = str(path) if str(path) == MEMORY else str(Path(path).expanduser())
+        super().__init__(path, INBOX, SCHEMA, clock)
         self._retention = retention
-        self._clock = clock
-        self._worker = Worker(lambda: opened(place))
-        self._waiters: set[asyncio.Event] = set()
 
     async def add(self, deliveries: Sequence[Delivery], received_at: datetime) -> int:
         """See `Inbox.add`."""
@@ -71,23 +56,11 @@ class SqliteInbox:
 
     async def changed(self, after: str | None, seconds: float) -> bool:
         """See `Inbox.changed`."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while not self._worker.closed:
-            event = asyncio.Event()
-            self._waiters.add(event)  # before looking, so that nothing falls in between
-            try:
-                if (await self.page(Query(after=after, limit=1, most_bytes=0))).items:
-                    return True
-                left = end - loop.time()
-                if left <= 0:
-                    return False
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, _LOOK_SECONDS)):
-                        await event.wait()
-            finally:
-                self._waiters.discard(event)
-        return False
+
+        async def look() -> bool:
+            return bool((await self.page(Query(after=after, limit=1, most_bytes=0))).items)
+
+        return await self._found(look, seconds, _LOOK_SECONDS)
 
     async def position(self, name: str) -> str | None:
         """See `Inbox.position`."""
@@ -102,22 +75,10 @@ class SqliteInbox:
 
     async def lease(self, name: str, holder: str, seconds: float) -> bool:
         """See `Inbox.lease`."""
-        at = microseconds(self._clock())
-        values = (name, holder, at + round(seconds * 1e6), at)
-        return await self._worker.write(lambda database: database.execute(_LEASE, values).rowcount == 1)
-
-    async def aclose(self) -> None:
-        """See `Inbox.aclose`."""
-        self._worker.end()
-        self._wake()
-        await self._worker.ended()
+        return await self._leased(name, holder, seconds)
 
     def _oldest(self) -> int:
         return self._retention.oldest(self._clock())
-
-    def _wake(self) -> None:
-        for event in self._waiters:
-            event.set()
 
 
 # Not INSERT OR IGNORE, which uses up a number for what it ignores: they are counted to know how many are kept.
@@ -129,12 +90,6 @@ _ADD = """
 _ADVANCE = """
     INSERT INTO positions (name, sequence) VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET sequence = max(sequence, excluded.sequence)
-"""
-
-_LEASE = """
-    INSERT INTO leases (name, holder, until) VALUES (?, ?, ?)
-    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-    WHERE holder = excluded.holder OR until <= ?
 """
 
 # An index on the time would be the wrong way in, since the order is another's; hence the `+`.
@@ -200,7 +155,7 @@ def _selection(query: Query, oldest: int, count: int) -> tuple[str, Sequence[obj
 
 def _sequence(cursor: str) -> int:
     if not _CURSOR.fullmatch(cursor):
-        raise bad_cursor()
+        raise INBOX.bad_cursor()
     return int(cursor)
 
 

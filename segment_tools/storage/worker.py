@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from segment_tools.inbox._inbox import unavailable
+from segment_tools.storage.kind import Kind
+from segment_tools.storage.sqlite_file import cure
 
 _Answer = TypeVar("_Answer")
 Work = Callable[[sqlite3.Connection], _Answer]
@@ -25,8 +26,9 @@ class _Job:
 class Worker:
     """One thread, begun when it is first needed, with a connection of its own that nobody else touches."""
 
-    def __init__(self, opened: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, opened: Callable[[], sqlite3.Connection], kind: Kind) -> None:
         self._opened = opened
+        self._kind = kind
         self._database: sqlite3.Connection | None = None
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -54,17 +56,17 @@ class Worker:
 
     async def _done(self, job: _Job) -> Any:
         if self.closed:
-            raise unavailable("file, which was let go of,")
+            raise self._kind.unavailable("file, which was let go of,")
         self._queue.put(job)
         self._begin()
         try:
             return await asyncio.wrap_future(job.told)
         except (sqlite3.Error, OSError) as error:
-            raise unavailable("file") from error
+            raise self._kind.unavailable("file", cure(error, self._kind)) from error
 
     def _begin(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="segment-inbox", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=f"segment-{self._kind.name}", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
