@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import NOW, WAIT, Time, acknowledged, emptied, foreign
@@ -419,6 +420,23 @@ async def test_whoever_waits_is_woken_by_what_another_adds(address: str) -> None
         waiting = await started(one, await one.last())
         await other.add(deliveries("m2"), NOW)
         assert await waiting
+
+
+@pytest.mark.parametrize("address", ["redis"], indirect=True)
+async def test_all_who_wait_share_one_connection(address: str) -> None:
+    async with opened(address) as inbox:
+        await inbox.add(deliveries("m1"), NOW)
+        last = await inbox.last()
+        waiting = [await started(inbox, last) for _ in range(50)]
+        with redis_client.Redis.from_url(address) as client:
+            async with asyncio.timeout(WAIT):
+                while not int(client.info("clients")["blocked_clients"]):  # noqa: ASYNC110 - bounded
+                    await asyncio.sleep(0.01)
+            assert client.info("clients")["blocked_clients"] == 1
+        for task in waiting[1:]:
+            task.cancel()
+        await inbox.add(deliveries("m2"), NOW)
+        assert await waiting[0]
 
 
 async def test_waiting_ends_with_its_time(inbox: Inbox) -> None:
