@@ -161,7 +161,7 @@ async def test_a_wait_that_the_workflow_asks_for_is_kept(tmp_path: Path) -> None
 
 
 async def test_what_a_workflow_refuses_is_skipped_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    workflow = Workflow(lambda name, _: (302, "Location: http://127.0.0.1:1/\r\n") if name == "m1" else (200, ""))
+    workflow = Workflow(lambda name, _: (422, "") if name == "m1" else (200, ""))
     async with working(workflow), replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address) as [http]:
         await deliver(http, "m1")
         await deliver(http, "m2")
@@ -169,8 +169,54 @@ async def test_what_a_workflow_refuses_is_skipped_and_said(tmp_path: Path, caplo
     assert workflow.came == ["m1", "m2"]
     said = [record.getMessage() for record in caplog.records if "skipped" in record.message]
     assert len(said) == 1
-    assert "302" in said[0]
-    assert "key=1" not in said[0]
+    assert "422" in said[0]
+    assert f"{workflow.address.removesuffix('/flow?key=1')} (#" in said[0]
+    assert "flow" not in said[0]
+
+
+@pytest.mark.parametrize("status", [307, 401, 403, 404, 408, 410, 425, 500])
+async def test_what_may_pass_is_tried_again(status: int, tmp_path: Path) -> None:
+    time = Time()
+    workflow = Workflow(lambda _, times: (200, "") if times > 2 else (status, "Location: http://127.0.0.1:1/\r\n"))
+    async with working(workflow), replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address, time) as [http]:
+        await deliver(http, "m1")
+        await workflow.until(lambda: workflow.taken == ["m1"])
+    assert workflow.came == ["m1"] * 3
+
+
+async def test_an_accident_does_not_end_sending_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, calls = httpx.AsyncHTTPTransport.handle_async_request, []
+
+    async def failing(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        if len(calls) == 1:
+            raise ZeroDivisionError("about somebody")
+        return await real(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", failing)
+    async with (
+        working(Workflow()) as workflow,
+        replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address, Time()) as [http],
+    ):
+        await deliver(http, "m1")
+        await workflow.until(lambda: workflow.taken == ["m1"])
+    assert "ZeroDivisionError" in caplog.text
+    assert "about somebody" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "address", ["http://999.1.1.1/hidden-word", "http://xn--a/hidden-word", f"http://a/{'x' * 70_000}"]
+)
+def test_an_address_that_nothing_can_be_sent_to_is_refused_at_the_start(address: str, environ: dict[str, str]) -> None:
+    command = program("http", "--port", "0", "--forward", address)
+    chosen = {**environ, "SEGMENT_WEBHOOK_SECRET": SECRET}
+    done = subprocess.run(command, env=chosen, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is no address to send to" in done.stderr
+    assert "hidden-word" not in done.stderr
+    assert len(done.stderr) < 300
 
 
 @pytest.mark.parametrize(
