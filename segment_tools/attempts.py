@@ -38,19 +38,21 @@ class Surroundings:
     jitter: Callable[[], float] = random.random
 
 
-async def attempted(attempt: Callable[[int, float], Awaitable[_T]], outside: Surroundings, deadline: float) -> _T:
-    """What the attempt returns; it is told its number, counted from 0, and how many seconds it may take.
+async def attempted(
+    attempt: Callable[[int, float], Awaitable[_T]], outside: Surroundings, deadline: float
+) -> tuple[_T, int]:
+    """What the attempt returns, and how many there were; each is told its number, from 0, and the seconds it may take.
 
     Raises:
-        Undelivered: the last attempt's; `sent` tells whether any of them reached Segment.
+        Undelivered: the last attempt's; `sent` tells whether any of them reached Segment, `attempts` their number.
     """
     number, reached = 0, False
     while True:
         left = deadline - outside.monotonic()
         try:
-            return await attempt(number, max(0.001, min(left, ATTEMPT_SECONDS)))
+            return await attempt(number, max(0.001, min(left, ATTEMPT_SECONDS))), number + 1
         except Undelivered as error:
-            number += 1
+            error.attempts = number = number + 1
             error.sent = reached = reached or error.sent
             wait = wait_before_next(number, error, deadline - outside.monotonic(), outside.jitter())
             if wait is None:

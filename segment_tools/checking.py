@@ -1,6 +1,7 @@
 """The connection test: what is set, where it points, whether it answers, and what does not fit together."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -10,6 +11,7 @@ from segment_tools import wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings
 from segment_tools.errors import NotConfigured, SegmentError
 from segment_tools.receipt import Receipt
+from segment_tools.reception import Reception
 from segment_tools.redaction import hidden
 from segment_tools.settings import CDN, HOSTS, PROFILE_HOSTS, SANDBOX, Settings
 from segment_tools.transport import Transport
@@ -18,6 +20,8 @@ Level = Literal["config", "probe", "send"]
 KeyStatus = Literal["known", "unknown_key", "unknown"]
 Send = Callable[[str | None], Awaitable[Receipt]]
 """Sends the test event to the named source, or to the one that has no name."""
+Look = Callable[[], Awaitable[object]]
+"""Looks into the inbox; raises SegmentError where it cannot be used."""
 
 LEVELS: tuple[Level, ...] = ("config", "probe", "send")
 PROBE_USER = "user_id:segment-tools-connection-test"
@@ -25,6 +29,7 @@ _SETTINGS_BYTES = 2_000_000
 _MOST_DESTINATIONS, _LONGEST_NAME = 500, 100
 _LONG_KEY, _SHOWN_OF_KEY = 16, 4
 _NO_SPACE = "SEGMENT_SPACE_ID is not set: each look-up of a profile then needs spaceId."
+_UNHEARD = "Over stdio no webhook is received without SEGMENT_WEBHOOK_PORT; segment-tools http receives on its own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Checks:
         self._data_plane, self._cdn, self._profiles = data_plane, cdn, profiles
         self._seconds = min(ATTEMPT_SECONDS, settings.timeout_seconds)
 
-    async def report(self, level: Level, send: Send) -> Report:
+    async def report(self, level: Level, send: Send, look: Look, reception: Reception) -> Report:
         """The report of this level.
 
         Raises:
@@ -97,12 +102,13 @@ class Checks:
             hint = "Use the level probe, or ask whoever runs this server to switch SEGMENT_READ_ONLY off."
             raise NotConfigured("SEGMENT_READ_ONLY", "SEGMENT_READ_ONLY lets no message be sent.", hint=hint)
         before = configured(settings)
+        before = replace(before, remarks=(*before.remarks, *_received(settings, reception)))
         if level == "config":
             return before
         if settings.data_plane_url == SANDBOX:
             text = "Nothing was asked: a dry run does not start the embedded sandbox."
             return replace(before, level=level, remarks=(*before.remarks, text))
-        tried = [self._tried(check) for check in before.checks]
+        tried = [self._tried(check, look) for check in before.checks]
         if level == "send":
             tried.append(self._sent(send))
         checks = tuple(await asyncio.gather(*tried))
@@ -111,9 +117,11 @@ class Checks:
         event = next((check.message_id for check in checks if check.message_id), None)
         return Report(level, before.region, checks, problems, remarks, event)
 
-    async def _tried(self, check: Check) -> Check:
+    async def _tried(self, check: Check, look: Look) -> Check:
         if not check.is_set:
             return check
+        if check.name == "inbox":
+            return await self._opened(check, look)
         if check.name == "data plane":
             return await self._asked(check, self._data_plane, "/", {}, _reached)
         if check.name == "profile token" and self._settings.space_id:
@@ -123,6 +131,20 @@ class Checks:
             path = f"/v1/projects/{quote(self._key_of(check.name), safe='')}/settings"
             return await self._asked(check, self._cdn, path, {}, self._source)
         return check
+
+    async def _opened(self, check: Check, look: Look) -> Check:
+        """Whether deliveries can be kept: the inbox is opened, and made where there is none."""
+        started = self._outside.monotonic()
+        try:
+            async with asyncio.timeout(self._seconds):
+                await look()
+        except SegmentError as error:
+            return replace(check, ok=False, message=hidden(error.message, self._settings.secrets), hint=error.hint)
+        except TimeoutError:
+            text = f"It did not answer within {self._seconds:.3g} seconds."
+            return replace(check, ok=False, message=text, hint="Check what SEGMENT_INBOX names.")
+        passed = round((self._outside.monotonic() - started) * 1000)
+        return replace(check, ok=True, milliseconds=passed, message="Deliveries are kept there.")
 
     async def _asked(
         self,
@@ -215,11 +237,29 @@ def configured(settings: Settings) -> Report:
         else Check("profile token", False, "Not set: no profile can be read."),
         Check("webhook secret", secret is not None, "Set." if secret else "Not set: no webhook is received."),
     ]
+    if secret:
+        checks.append(Check("inbox", True, "Not asked.", _inbox(settings)))
     if not settings.has_key:
         hint = "Set SEGMENT_WRITE_KEY to the write key of a source, or SEGMENT_SOURCES."
         checks.insert(1, Check("write key", False, "Not set: no message can be sent.", hint=hint))
     region = _region(endpoint) or settings.region
     return Report("config", region, tuple(checks), tuple(_contradictions(settings)), tuple(_remarks(settings)))
+
+
+def _inbox(settings: Settings) -> str | None:
+    """The inbox's address without a password; None for the file in the user's data folder."""
+    if settings.inbox is None:
+        return None
+    kind, _, place = settings.inbox.get_secret_value().partition("://")
+    if kind != "sqlite":
+        place = re.split("[?#]", place.rpartition("@")[2])[0]
+    return f"{kind}://{place}"
+
+
+def _received(settings: Settings, reception: Reception) -> list[str]:
+    """What to know of the webhooks that this process receives, or does not."""
+    unheard = settings.webhook_secret and settings.webhook_port is None and not reception.listening
+    return [text for text in (_UNHEARD if unheard else "", reception.refusals) if text]
 
 
 def _contradictions(settings: Settings) -> list[str]:
@@ -235,6 +275,8 @@ def _contradictions(settings: Settings) -> list[str]:
         found.append(f"Messages go to the region {data}, profiles are read in {profiles}: see SEGMENT_PROFILE_URL.")
     if settings.space_id and not settings.profile_token:
         found.append("SEGMENT_SPACE_ID is set and SEGMENT_PROFILE_TOKEN is not: set both to read profiles.")
+    if settings.webhook_port is not None and settings.webhook_secret is None:
+        found.append("SEGMENT_WEBHOOK_PORT is set and SEGMENT_WEBHOOK_SECRET is not: set both to receive webhooks.")
     return found
 
 
@@ -259,7 +301,7 @@ def _failures(checks: Iterable[Check]) -> list[str]:
 
 def _unproved(checks: Iterable[Check]) -> list[str]:
     unknown = [f"{check.name}: {check.message}" for check in checks if check.key_status == "unknown"]
-    fed = any(check.key_status == "known" for check in checks)
+    fed = any(check.destinations for check in checks)
     return [*unknown, *(["Destinations in cloud mode may be missing from destinations."] if fed else [])]
 
 
@@ -302,6 +344,12 @@ def _profile(check: Check, answer: wire.Answer) -> Check:
         hint = "Check that SEGMENT_PROFILE_TOKEN is a token of SEGMENT_SPACE_ID, and SEGMENT_REGION."
         return replace(check, ok=False, message="The Profile API refused the token for this space.", hint=hint)
     text = f"The Profile API answered {answer.status}."
+    if answer.status == 429:  # noqa: PLR2004
+        text = "The Profile API answered 429: too many look-ups of this space just now."
+        return replace(check, ok=False, message=text, hint="Try again in a moment; nothing is known of the token.")
+    if answer.status >= 500:  # noqa: PLR2004
+        text = f"The Profile API is unavailable just now: it answered {answer.status}."
+        return replace(check, ok=False, message=text, hint="Try again later; nothing is known of the token.")
     return replace(check, ok=False, message=text, hint="Check SEGMENT_SPACE_ID, SEGMENT_REGION, SEGMENT_PROFILE_URL.")
 
 

@@ -100,7 +100,7 @@ class Undelivered(SegmentError):
     """Segment did not accept what was sent to it; `status_code` is None where it did not answer at all.
 
     `sent` is False only where no connection came about, so that nothing can have arrived. `request_id` is the
-    Request-Id of the answer, by which Segment finds it; empty where there was none.
+    Request-Id of the answer, by which Segment finds it; empty where there was none. `attempts` were made in all.
     """
 
     code = "undelivered"
@@ -120,6 +120,7 @@ class Undelivered(SegmentError):
         super().__init__(message, hint=hint)
         self.code = code or type(self).code
         self.sent = sent
+        self.attempts = 0
         self.request_id = request_id
         self.status_code = status_code
         self.response_body = response_body or {}

@@ -74,6 +74,13 @@ async def forwarding(segment: Segment, urls: Sequence[str]) -> "AsyncGenerator[N
         yield
 
 
+def shown_address(url: str) -> str:
+    """The address by its host, port and a digest: its path and query are a credential in many a workflow."""
+    parts = urlsplit(url)
+    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} (#{digest})"
+
+
 async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
     for task in tasks:
         task.cancel()
@@ -85,8 +92,9 @@ class _Lane:
 
     def __init__(self, segment: Segment, url: str, http: "httpx.AsyncHTTPTransport") -> None:
         self._segment, self._url, self._http = segment, url, http
+        self._shown = shown_address(url)
+        self._failing = False
         self._name = "forward:" + hashlib.sha256(url.encode()).hexdigest()
-        self._shown = _shown(url)
         self._holder = str(uuid4())
         self._begun = False
 
@@ -147,12 +155,19 @@ class _Lane:
         outside = self._segment.outside
         until, wait = outside.monotonic() + max(_GIVE_UP_SECONDS - age, _ATTEMPT_SECONDS), _FIRST_WAIT
         while await self._leased():
-            status, asked = await self._posted(item.body.encode())
+            status, asked, said = await self._posted(item.body.encode())
             if status is not None and 200 <= status < 300:  # noqa: PLR2004
+                if self._failing:
+                    _log.warning("%s takes deliveries again", self._shown)
+                self._failing = False
                 return True
             if status in _FOR_GOOD:
-                _log.warning("%s answered %d to a delivery, which is skipped", self._shown, status)
+                _log.warning("%s %s to a delivery, which is skipped", self._shown, said)
+                self._failing = False
                 return True
+            if not self._failing:
+                self._failing = True
+                _log.warning("%s %s; deliveries wait, and are tried again for four hours", self._shown, said)
             pause = min(max(wait, asked or 0.0), _LONGEST_WAIT)
             if outside.monotonic() + pause > until:
                 _log.error("%s did not take a delivery for hours; it is skipped", self._shown)
@@ -161,8 +176,8 @@ class _Lane:
             wait = min(wait * 2, _LONGEST_WAIT)
         return False
 
-    async def _posted(self, body: bytes) -> tuple[int | None, float | None]:
-        """The status of the answer, None where there was none, and the wait in seconds that it asks for."""
+    async def _posted(self, body: bytes) -> tuple[int | None, float | None, str]:
+        """The answer's status, None where there was none; the wait in seconds that it asks for; and what happened."""
         import httpx  # noqa: PLC0415 - loaded by now
 
         secret = self._segment.settings.webhook_secret
@@ -172,10 +187,10 @@ class _Lane:
             async with asyncio.timeout(_ATTEMPT_SECONDS):
                 response = await self._http.handle_async_request(_request(self._url, body, headers))
                 await response.aclose()
-                return response.status_code, retry_after(response.headers, self._segment.outside.now())
+                asked = retry_after(response.headers, self._segment.outside.now())
+                return response.status_code, asked, f"answered {response.status_code}"
         except (TimeoutError, httpx.HTTPError, OSError) as error:
-            _log.info("%s did not answer: %s", self._shown, type(error).__name__)
-            return None, None
+            return None, None, f"did not answer ({type(error).__name__})"
 
 
 def _request(url: str, body: bytes, headers: Mapping[str, str]) -> "httpx.Request":
@@ -185,12 +200,4 @@ def _request(url: str, body: bytes, headers: Mapping[str, str]) -> "httpx.Reques
         return httpx.Request("POST", url, content=body, headers=headers)
     except (httpx.InvalidURL, ValueError):
         hint = "Pass the address as the workflow shows it."
-        raise NotConfigured("--forward", f"{_shown(url)} is no address to send to.", hint=hint) from None
-
-
-def _shown(url: str) -> str:
-    """The address without its path and query, which are a credential in many a workflow."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}{port} (#{hashlib.sha256(url.encode()).hexdigest()[:8]})"
+        raise NotConfigured("--forward", f"{shown_address(url)} is no address to send to.", hint=hint) from None

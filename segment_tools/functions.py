@@ -94,15 +94,19 @@ def _nullable(schema: Schema) -> Schema:
 
 
 async def dispatch(
-    name: str, arguments: Mapping[str, Any] | str | None, segment: Segment, progress: Progress = untold
+    name: str,
+    arguments: Mapping[str, Any] | str | None,
+    segment: Segment,
+    progress: Progress = untold,
+    call_id: str | None = None,
 ) -> dict[str, Any]:
     """The tool's result as JSON; `success` tells whether it worked, `error` what to do if not. Never raises.
 
     `arguments` may be the JSON text that some providers hand over. `progress` is told how far a call is that takes
-    its time.
+    its time. `call_id` is what repeats of the same call have in common, for `SEGMENT_DERIVE_MESSAGE_ID`.
     """
     try:
-        result = (await call(name, _read(arguments), segment, progress)).as_dict()
+        result = (await call(name, _read(arguments), segment, progress, call_id)).as_dict()
         return result if result["success"] else _clean(result, segment)
     except SegmentError as error:
         return refused(error).as_dict()

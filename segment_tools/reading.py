@@ -10,7 +10,9 @@ from typing import Any, cast
 
 from segment_tools import wire
 from segment_tools.attempts import Surroundings, attempted
-from segment_tools.errors import InvalidMessage, NotConfigured, NotFound, Rejected
+from segment_tools.errors import InvalidMessage, NotConfigured, NotFound, RateLimited, Rejected
+from segment_tools.outbox.retry import FIRST_WAIT_SECONDS
+from segment_tools.pace import Pace
 from segment_tools.services import PROFILES
 from segment_tools.settings import Settings
 from segment_tools.spec.profiles import Asked
@@ -18,6 +20,11 @@ from segment_tools.transport import Transport
 
 ANSWER_BYTES = 8 * 1024 * 1024
 """Ours: 200 traits of 32 KB, the largest that a message can set, are 6.5 MB."""
+
+PER_SECOND = 100
+"""Look-ups in one space. Source: https://segment.com/docs/unify/profile-api/#performance."""
+
+_MOST_SPACES = 50
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +48,12 @@ class Profiles:
         self._settings = settings
         self._outside = outside
         self._transport = transport or Transport(settings.profile_endpoint, service=PROFILES)
+        self._paces: dict[str, Pace] = {}
 
     async def aclose(self) -> None:
         """Close the connections."""
+        for pace in self._paces.values():
+            await pace.aclose()
         await self._transport.aclose()
 
     async def page(self, asked: Asked) -> ProfilePage | None:
@@ -58,7 +68,7 @@ class Profiles:
         began = self._outside.monotonic()
         outcome = "failed"
         try:
-            found = await attempted(partial(self._attempt, asked, token), self._outside, deadline)
+            found, _ = await attempted(partial(self._attempt, asked, token), self._outside, deadline)
             outcome = "missing" if found is None else "found"
             return found
         finally:
@@ -75,9 +85,23 @@ class Profiles:
             raise NotConfigured("SEGMENT_PROFILE_TOKEN", "No access token of the Profile API is configured.", hint=hint)
         return self._settings.profile_token.get_secret_value()
 
+    async def _pace_of(self, space: str) -> Pace:
+        """What all look-ups of the space keep to."""
+        if space not in self._paces:
+            if len(self._paces) >= _MOST_SPACES:
+                await self._paces.pop(next(iter(self._paces))).aclose()
+            settings = self._settings
+            name = f"profiles:{settings.profile_endpoint}:{space}"
+            rate = min(PER_SECOND, settings.requests_per_second)
+            self._paces[space] = Pace(name, rate, settings.concurrency, self._outside, settings.rate_limit)
+        return self._paces[space]
+
     async def _attempt(self, asked: Asked, token: str, attempt: int, seconds: float) -> ProfilePage | None:
         sent = wire.headers(token, attempt)
-        answer = await self._transport.get(asked.path, sent, seconds, ANSWER_BYTES)
+        pace, until = await self._pace_of(asked.space), self._outside.monotonic() + seconds
+        async with pace.turn(seconds):
+            left = max(0.001, until - self._outside.monotonic())
+            answer = await self._transport.get(asked.path, sent, left, ANSWER_BYTES)
         if len(answer.body) > ANSWER_BYTES:
             text = f"The Profile API's answer has more than {ANSWER_BYTES:,} bytes."
             raise InvalidMessage.of("too_large", text, "Pass a smaller limit, or name what you need in include.")
@@ -85,6 +109,9 @@ class Profiles:
             return None
         try:
             body = wire.decipher(answer, self._outside.now(), self._settings.secrets, PROFILES)
+        except RateLimited as error:
+            await pace.pause(error.retry_after_seconds or FIRST_WAIT_SECONDS)
+            raise
         except NotFound as error:
             raise NoRoute(
                 error.message, status_code=error.status_code, hint=error.hint, request_id=error.request_id

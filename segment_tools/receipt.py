@@ -23,16 +23,21 @@ class Receipt:
     """What became of one `send`.
 
     `accepted` says that Segment answered 2xx, nothing more: Segment gives that answer to unknown write keys
-    and to messages it drops later. `repr` shows no message, since messages are somebody's data.
+    and to messages it drops later. `queued` says that the outbox has what Segment did not take yet, on disk, and
+    delivers it. `repr` shows no message, since messages are somebody's data.
     """
 
-    status: Literal["accepted", "dry_run", "failed"]
+    status: Literal["accepted", "queued", "dry_run", "failed"]
     messages: tuple[Mapping[str, Any], ...] = field(repr=False)
     """The messages as stamped, in the order given, in Segment's camelCase."""
     accepted: int = 0
     """How many of them stood in requests that Segment answered with 2xx."""
+    queued: int = 0
+    """How many of them the outbox has taken."""
     sent: bool = False
     """Whether a request left for Segment."""
+    attempts: int = 0
+    """How many requests were made, those that were tried again counted each time."""
     status_code: int | None = None
     """The status of Segment's last answer; None when there was none."""
     response_body: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)

@@ -83,3 +83,24 @@ SOURCE_SETTINGS = Service(
     quoted=False,
 )
 """What a source's public settings say, which Segment's browser library reads first."""
+
+_APP = "SEGMENT_OAUTH_CLIENT_ID, SEGMENT_OAUTH_KEY_ID, SEGMENT_OAUTH_PRIVATE_KEY and SEGMENT_OAUTH_SCOPE"
+
+AUTHORIZATION = Service(
+    name="Segment's OAuth server",
+    setting="SEGMENT_OAUTH_URL",
+    again="Try again later: no message was sent.",
+    unknown="Try again: no message was sent.",
+    rejections={
+        **dict.fromkeys((400, 401, 403, 415), (Unauthorized, f"Check {_APP}, and SEGMENT_REGION.")),
+        404: (NotFound, "Check SEGMENT_OAUTH_URL: nothing gives tokens there."),
+        429: (RateLimited, "Wait, then try again: no message was sent."),
+    },
+    otherwise={
+        3: "Redirects are not followed: set SEGMENT_OAUTH_URL to the final address.",
+        4: "Check SEGMENT_OAUTH_URL.",
+        5: "Check SEGMENT_OAUTH_URL.",
+    },
+    quoted=False,
+)
+"""Where tokens for OAuth come from. Not quoted: an answer may repeat the assertion."""

@@ -1,32 +1,45 @@
-"""The settings, read once from the environment; the only reader of `os.environ`."""
+"""The settings, read once from the environment."""
 
 import difflib
-import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from segment_tools.addresses import base_url, is_loopback, wrong
+from segment_tools.environment import PREFIX, variables
 from segment_tools.errors import NotConfigured
+from segment_tools.setting_types import (
+    InboxAddress,
+    OAuthId,
+    OAuthScope,
+    OAuthUrl,
+    OutboxAddress,
+    Patterns,
+    PrivateKey,
+    RedisAddress,
+    Secret,
+    Sources,
+    SpaceId,
+    Url,
+    Words,
+    WriteKey,
+)
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking", "profiles", "triggers", "connection")
-NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret"}
+TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection")
+NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret", "outbox": "outbox"}
 """What a toolset is offered with."""
 
 HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.com"}
@@ -35,84 +48,18 @@ HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.c
 PROFILE_HOSTS = {"us": "https://profiles.segment.com", "eu": "https://profiles.euw1.segment.com"}
 """Source: https://segment.com/docs/unify/profile-api/."""
 
+OAUTH_HOSTS = {"us": "https://oauth2.segment.io", "eu": "https://oauth2.eu1.segmentapis.com"}
+"""Source: https://segment.com/docs/connections/oauth/."""
+
+_OAUTH = ("oauth_client_id", "oauth_key_id", "oauth_private_key")
+"""What makes OAuth, all of it or nothing."""
+
 CDN = "https://cdn.segment.com"
 """Where a source's public settings are, of either region. Source: Segment's browser library."""
 
-_KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
-_PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
-_PREFIX = "SEGMENT_"
 
-
-def is_write_key(value: object) -> bool:
-    """Whether the value could be a write key at all: text without spaces, quotes or colons."""
-    return isinstance(value, str) and _KEY.fullmatch(value) is not None and value not in _PLACEHOLDERS
-
-
-def _write_key(value: object) -> SecretStr:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not is_write_key(text):
-        raise wrong("is not a write key: copy it from Segment > Sources > your source > Settings > API Keys")
-    return SecretStr(str(text))
-
-
-def _json_object(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed: object = json.loads(value)
-    except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, dict) or not all(map(_is_name, cast("dict[str, Any]", parsed))):
-        raise wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
-    return cast("dict[str, Any]", parsed)
-
-
-def _is_name(text: str) -> bool:
-    return bool(text.strip()) and text.isprintable()
-
-
-def _secret(value: object) -> SecretStr:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not isinstance(text, str) or not re.fullmatch("[!-~]+", text):
-        raise wrong("must be plain text without spaces, as Segment shows it")
-    return SecretStr(text)
-
-
-def _inbox(value: object) -> SecretStr:
-    """The address, which may hold a server's password."""
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if not re.fullmatch(r"(sqlite:///|redis://|rediss://|unix://)[^\x00-\x1f]+", text):
-        raise wrong("is no address of an inbox: pass sqlite:///inbox.db or redis://localhost:6379/0")
-    return SecretStr(text)
-
-
-def _space_id(value: object) -> object:
-    if isinstance(value, str) and not is_space_id(value):
-        raise wrong("is not a space's id, such as spa_abc123: copy it from Unify > Unify settings > API access")
-    return value
-
-
-def is_space_id(text: str) -> bool:
-    """Whether this could be a space's id: letters, digits, `_` and `-`, so that it cannot lead to another path."""
-    return re.fullmatch("[A-Za-z0-9_-]{1,100}", text) is not None
-
-
-def _patterns(value: object) -> object:
-    """Names with commas between them; a name may have spaces in it."""
-    if not isinstance(value, str):
-        return value
-    if not value.isprintable():
-        raise wrong("must be names or patterns, separated by commas")
-    return tuple(name.strip() for name in value.split(",") if name.strip())
-
-
-def _words(value: object) -> object:
-    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-
-WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
-Secret = Annotated[SecretStr, BeforeValidator(_secret)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+def _variable(field: str) -> str:
+    return f"{PREFIX}{field.upper()}"
 
 
 class Settings(BaseModel):
@@ -124,7 +71,7 @@ class Settings(BaseModel):
         default=None,
         description="Write key of the Segment source that messages go to. Secret.",
     )
-    sources: Annotated[dict[str, WriteKey], BeforeValidator(_json_object)] = Field(
+    sources: Sources = Field(
         default_factory=dict[str, SecretStr],
         description="Several sources, as a JSON object of name to write key; "
         "two or more give every tool a `source` argument. Secret.",
@@ -155,7 +102,7 @@ class Settings(BaseModel):
     toolsets: Words = Field(
         default=TOOLSETS,
         description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
-        "Profiles and triggers also need what they are configured with.",
+        "Profiles, triggers and outbox also need what they are configured with.",
     )
     timeout_seconds: float = Field(
         default=30.0,
@@ -164,20 +111,32 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="How long a call may take in all, retries included, in seconds.",
     )
+    requests_per_second: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="How many requests may leave in a second; 1,000 is what Segment asks of a workspace.",
+    )
+    concurrency: int = Field(default=64, ge=1, le=1000, description="How many requests may be under way at once.")
+    rate_limit: RedisAddress | None = Field(
+        default=None,
+        description="Where replicas share that rate, and the pauses that Segment asks for: `redis://host:6379/0` "
+        "(default: each process keeps to them alone). Secret.",
+    )
     profile_token: Secret | None = Field(
         default=None,
         description="Access token of the Profile API; with it the profile tools are offered. Secret.",
     )
-    space_id: Annotated[str | None, BeforeValidator(_space_id)] = Field(
+    space_id: SpaceId | None = Field(
         default=None,
         description="The space whose profiles are read; a call may name another with `spaceId`.",
     )
-    profile_url: str | None = Field(
+    profile_url: Url | None = Field(
         default=None,
         description="Where to read profiles instead of the region's host; with a data plane on this machine, "
         "a sandbox, that is the default.",
     )
-    profile_hide_traits: Annotated[tuple[str, ...], BeforeValidator(_patterns)] = Field(
+    profile_hide_traits: Patterns = Field(
         default=(),
         description="Traits to mask before a tool or resource shows them: names or patterns such as `*email*`, "
         "separated by commas, in any case and at any depth; external ids of such a type are masked too. Webhook "
@@ -199,7 +158,7 @@ class Settings(BaseModel):
         default="127.0.0.1",
         description="Address that `SEGMENT_WEBHOOK_PORT` is opened on.",
     )
-    inbox: Annotated[SecretStr | None, BeforeValidator(_inbox)] = Field(
+    inbox: InboxAddress | None = Field(
         default=None,
         description="Where deliveries are kept: `sqlite:///path`, or `redis://host:6379/0` for several replicas "
         "(default: a file in your user data folder).",
@@ -217,10 +176,61 @@ class Settings(BaseModel):
         le=100_000_000,
         description="How many deliveries are kept; the oldest go first.",
     )
-    cdn_url: str | None = Field(
+    outbox: OutboxAddress | None = Field(
+        default=None,
+        description="Where messages are kept until Segment has taken them: `sqlite:///path`, `redis://host:6379/0` for "
+        "several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
+    )
+    delivery: Literal["direct", "queued"] = Field(
+        default="direct",
+        description="`direct` sends at once, and leaves to the outbox what could not be delivered in time; `queued` "
+        "answers once a message is in the outbox, and delivers in the background.",
+    )
+    outbox_max_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=64 * 1024,
+        description="How much the outbox holds; beyond it calls are refused until it has emptied.",
+    )
+    flush_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="For how long, when the server ends, the outbox is still delivered; the rest stays in it.",
+    )
+    derive_message_id: bool = Field(
+        default=False,
+        description="`true` derives messageId from the content and the MCP request, so that a host's own retry of a "
+        "call is the same message.",
+    )
+    cdn_url: Url | None = Field(
         default=None,
         description="Where the connection test looks a write key up; with a data plane on this machine, that is the "
         "default, otherwise Segment's own.",
+    )
+
+    oauth_client_id: OAuthId | None = Field(
+        default=None,
+        description="Id of the OAuth app, for sources that enforce OAuth; with its key's id and private key, every "
+        "request carries a token.",
+    )
+    oauth_key_id: OAuthId | None = Field(
+        default=None,
+        description="Id that Segment shows for the app's public key.",
+    )
+    oauth_private_key: PrivateKey | None = Field(
+        default=None,
+        description="The app's private key, RSA in PEM: the text, with `\\n` for the ends of lines if need be, or the "
+        "path of a file. Secret.",
+    )
+    oauth_scope: OAuthScope = Field(
+        default="tracking_api:write",
+        description="What the token is asked for.",
+    )
+    oauth_url: OAuthUrl | None = Field(
+        default=None,
+        description="Where to get tokens instead of the region's host; with a data plane on this machine, a sandbox, "
+        "that is the default.",
     )
 
     @classmethod
@@ -230,21 +240,14 @@ class Settings(BaseModel):
         Raises:
             NotConfigured: with one line that names the setting that is wrong.
         """
-        values = _file_values(env_file) | dict(os.environ if environ is None else environ)
+        values = variables(env_file, environ)
         given = {
-            name: values[key].strip()
-            for name in cls.model_fields
-            if values.get(key := f"{_PREFIX}{name.upper()}", "").strip()
+            name: values[key].strip() for name in cls.model_fields if values.get(key := _variable(name), "").strip()
         }
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             raise _firstwrong(error) from None
-
-    @field_validator("profile_url", "cdn_url")
-    @classmethod
-    def _other_url(cls, value: str | None) -> str | None:
-        return value if value is None else base_url(value)
 
     @field_validator("data_plane_url")
     @classmethod
@@ -257,6 +260,21 @@ class Settings(BaseModel):
         if unknown := [name for name in value if name not in TOOLSETS]:
             raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
         return value
+
+    @field_validator("delivery")
+    @classmethod
+    def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
+        if value == "queued" and found.data.get("outbox") is None:
+            raise wrong("is queued, which needs SEGMENT_OUTBOX: where messages are kept, such as sqlite:///outbox.db")
+        return value
+
+    @model_validator(mode="after")
+    def _oauth_is_whole(self) -> Self:
+        missing = [_variable(name) for name in _OAUTH if getattr(self, name) is None]
+        if 0 < len(missing) < len(_OAUTH):
+            text = f"OAuth lacks {' and '.join(missing)}."
+            raise NotConfigured(missing[0], text, hint="Set all three, or none.")
+        return self
 
     @model_validator(mode="after")
     def _sandbox_needs_no_key(self) -> Self:
@@ -272,6 +290,11 @@ class Settings(BaseModel):
         """Whether a call can do without a key of its own."""
         return self.write_key is not None or bool(self.sources)
 
+    def key_of(self, source: str) -> str | None:
+        """The write key of a configured source; of none by name, that of `SEGMENT_WRITE_KEY`."""
+        key = self.sources.get(source) if source else self.write_key
+        return key.get_secret_value() if key else None
+
     @property
     def takes_write_key(self) -> bool:
         """Whether the tools have a `writeKey` argument."""
@@ -285,7 +308,7 @@ class Settings(BaseModel):
     def lacking(self, toolset: str) -> str | None:
         """The setting without which the toolset cannot be offered, where it is not set."""
         name = NEEDS.get(toolset)
-        return f"{_PREFIX}{name.upper()}" if name and getattr(self, name) is None else None
+        return _variable(name) if name and getattr(self, name) is None else None
 
     @property
     def endpoint(self) -> str:
@@ -307,6 +330,16 @@ class Settings(BaseModel):
         return self.profile_url or self._local_endpoint or PROFILE_HOSTS[self.region]
 
     @property
+    def uses_oauth(self) -> bool:
+        """Whether requests to the data plane carry a token."""
+        return self.oauth_private_key is not None
+
+    @property
+    def oauth_endpoint(self) -> str:
+        """The base URL, without `/token`, of what gives tokens; an assertion is made out to it."""
+        return self.oauth_url or self._local_endpoint or OAUTH_HOSTS[self.region]
+
+    @property
     def cdn_endpoint(self) -> str:
         """The base URL, without `/v1`, of what tells a source's public settings."""
         return self.cdn_url or self._local_endpoint or CDN
@@ -325,52 +358,18 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every configured key, to keep out of what leaves."""
-        named = (self.write_key, self.profile_token, self.webhook_secret)
+        named = (self.write_key, self.profile_token, self.webhook_secret, self.rate_limit, self.oauth_private_key)
         keys = [*self.sources.values(), *(key for key in named if key)]
         return tuple(key.get_secret_value() for key in keys)
 
 
-SANDBOX_SECRETS = ("SEGMENT_SANDBOX_TOKEN", "SEGMENT_SANDBOX_WEBHOOK_SECRET")
-"""What a sandbox need not be told on its command line, where others could read it."""
-
-
-def sandbox_secret(name: str, env_file: str | Path | None = None) -> str:
-    """The value of one of `SANDBOX_SECRETS`; empty where there is none.
-
-    Raises:
-        NotConfigured: the file cannot be read.
-    """
-    return (_file_values(env_file) | dict(os.environ)).get(name, "")
-
-
-def environment(**chosen: str) -> dict[str, str]:
-    """The environment for another process: ours, with these settings and no others."""
-    return {**{name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}, **chosen}
-
-
 def misspelt(env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Variables that look like a setting spelt wrong, each with the setting it resembles."""
-    names = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
-    given = _file_values(env_file) | dict(os.environ if environ is None else environ)
-    strangers = (key for key in given if key.startswith(_PREFIX) and key not in names)
+    names = [_variable(name) for name in Settings.model_fields]
+    given = variables(env_file, environ)
+    strangers = (key for key in given if key.startswith(PREFIX) and key not in names)
     near = ((key, difflib.get_close_matches(key, names, n=1, cutoff=0.85)) for key in strangers)
     return {key: match[0] for key, match in near if match}
-
-
-def _file_values(env_file: str | Path | None) -> dict[str, str]:
-    if env_file is None:
-        return {}
-    try:
-        with Path(env_file).open(encoding="utf-8-sig") as lines:
-            found = dotenv_values(stream=lines, interpolate=False)
-    except (OSError, UnicodeDecodeError):
-        raise _unreadable() from None
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _unreadable() -> NotConfigured:
-    hint = "Pass an existing .env file in UTF-8."
-    return NotConfigured("--env-file", "--env-file names a file that cannot be read.", hint=hint)
 
 
 def _firstwrong(error: ValidationError) -> NotConfigured:
@@ -384,5 +383,5 @@ def _firstwrong(error: ValidationError) -> NotConfigured:
         "string_pattern_mismatch": "is no address of this machine, such as 127.0.0.1",
     }
     text = first["msg"] if first["type"] == "setting" else reasons.get(first["type"], f"is wrong: {first['msg']}")
-    setting = f"{_PREFIX}{name.upper()}"
+    setting = _variable(name)
     return NotConfigured(setting, f"{setting} {text}.")

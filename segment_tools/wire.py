@@ -21,6 +21,8 @@ from segment_tools.spec.json_objects import fault_in
 LIBRARY = {"name": "segment-tools", "version": __version__}
 """What this package calls itself in `context.library`."""
 
+USER_AGENT = f"segment-tools/{__version__}"
+
 EXCERPT_CHARACTERS = 300
 """How much of an answer that is not JSON an error repeats."""
 
@@ -49,39 +51,47 @@ def stamped(message: Mapping[str, Any], message_id: str, timestamp: str) -> dict
     return {"messageId": message_id, **message, "timestamp": timestamp, "context": {"library": LIBRARY, **context}}
 
 
-def headers(write_key: str, attempt: int) -> dict[str, str]:
-    """The headers of the given attempt, counted from 0.
+def headers(write_key: str, attempt: int, token: str | None = None) -> dict[str, str]:
+    """The headers of the given attempt, counted from 0; with a token, the write key must stand in the body.
 
     Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#authentication;
     `X-Retry-Count` as Segment's own libraries send it.
     """
-    secret = b64encode(f"{write_key}:".encode()).decode()
+    basic = b64encode(f"{write_key}:".encode()).decode()
     common = {
-        "Authorization": f"Basic {secret}",
+        "Authorization": f"Bearer {token}" if token else f"Basic {basic}",
         "Content-Type": "application/json",
-        "User-Agent": f"segment-tools/{__version__}",
+        "User-Agent": USER_AGENT,
     }
     return common if attempt == 0 else {**common, "X-Retry-Count": str(attempt)}
 
 
-def single(message: Mapping[str, Any], sent_at: str) -> Request:
-    """The request for one message, to the path of its type.
+def single(message: Mapping[str, Any], sent_at: str, write_key: str | None = None) -> Request:
+    """The request for one message, to the path of its type; `write_key` names the source beside a token.
 
     Raises:
         TooLarge: above 32 KB.
     """
-    body = to_json({**{key: value for key, value in message.items() if key != "type"}, "sentAt": sent_at})
+    fields = {key: value for key, value in message.items() if key != "type"}
+    body = to_json({**fields, **_envelope(sent_at, write_key)})
     _check_size(body, message, None)
     return Request(f"/v1/{message['type']}", body, 1)
 
 
-def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request]:
+def _envelope(sent_at: str, write_key: str | None) -> dict[str, str]:
+    """What a body has beside its messages. Source of the write key: https://segment.com/docs/connections/oauth/."""
+    return {"sentAt": sent_at} if write_key is None else {"sentAt": sent_at, "writeKey": write_key}
+
+
+def batches(messages: Sequence[Mapping[str, Any]], sent_at: str, write_key: str | None = None) -> list[Request]:
     """The `/v1/batch` requests that carry the messages in order, as few as Segment's limits allow.
+
+    `write_key` names the source beside a token.
 
     Raises:
         TooLarge: naming every message above 32 KB.
     """
-    parts = [to_json(message) for message in messages]
+    parts = [encoded(message) for message in messages]
     problems = [
         problem
         for index, (part, message) in enumerate(zip(parts, messages, strict=True))
@@ -89,9 +99,23 @@ def batches(messages: Sequence[Mapping[str, Any]], sent_at: str) -> list[Request
     ]
     if problems:
         raise TooLarge(problems)
-    head, tail = b'{"batch":[', b'],"sentAt":"' + sent_at.encode() + b'"}'
-    room = limits.BATCH_BYTES - len(head) - len(tail)
-    return [Request("/v1/batch", head + b",".join(chunk) + tail, len(chunk)) for chunk in _chunks(parts, room)]
+    room = limits.BATCH_BYTES - len(batch([], sent_at, write_key).body)
+    return [batch(chunk, sent_at, write_key) for chunk in _chunks(parts, room)]
+
+
+def encoded(message: Mapping[str, Any]) -> bytes:
+    """The stamped message as it stands in a batch."""
+    return to_json(message)
+
+
+def batch(parts: Sequence[bytes], sent_at: str, write_key: str | None = None) -> Request:
+    """The one request for encoded messages, which fit into it where they have no more than `BATCH_ROOM` bytes."""
+    end = to_json(_envelope(sent_at, write_key))[1:]
+    return Request("/v1/batch", b'{"batch":[' + b",".join(parts) + b"]," + end, len(parts))
+
+
+BATCH_ROOM = limits.BATCH_BYTES - 1024
+"""How many bytes the messages of any batch may have, with a comma for each: there is room for what is beside them."""
 
 
 def _chunks(parts: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
@@ -122,23 +146,34 @@ def _too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Pr
     )
 
 
-def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = (), service: Service = TRACKING) -> dict[str, Any]:
+def decipher(
+    answer: Answer, now: datetime, secrets: Sequence[str] = (), service: Service = TRACKING, *, token: bool = False
+) -> dict[str, Any]:
     """The JSON object that Segment answered with; empty where the answer is none, or one that JSON cannot carry on.
 
-    `secrets` are taken out of all that is kept of the answer: a proxy may answer with what it was sent.
+    `secrets` are taken out of all that is kept of the answer: a proxy may answer with what it was sent. `token` says
+    that the request had one of OAuth.
 
     Raises:
         Unauthorized, NotFound, RateLimited, Rejected: Segment did not accept the request.
-        Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`).
+        Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`, 511 is without a token).
     """
     body = json_object(answer.body, secrets)
     if 200 <= answer.status < 300 and body.get("success") is not False:
         return body
-    raise _refusal(answer, body, now, secrets, service)
+    lasting = (501, 505) if token else (501, 505, 511)
+    passing = answer.status in (408, 410, 460) or (answer.status >= 500 and answer.status not in lasting)
+    raise _refusal(answer, body, now, secrets, service, passing=passing)
 
 
 def _refusal(
-    answer: Answer, body: Mapping[str, Any], now: datetime, secrets: Sequence[str], service: Service
+    answer: Answer,
+    body: Mapping[str, Any],
+    now: datetime,
+    secrets: Sequence[str],
+    service: Service,
+    *,
+    passing: bool,
 ) -> Undelivered:
     """The error that an answer is. The retryable statuses are those of Segment's own libraries' shared retry rules."""
     code, said = _reason(answer, body, secrets)
@@ -146,7 +181,6 @@ def _refusal(
     quoted = f": {said}" if said and service.quoted else ""
     traced = f" (Request-Id {request_id})" if request_id else ""
     text = f"{service.name} answered {status}{quoted}".rstrip(".") + f"{traced}."
-    passing = status in (408, 410, 460) or (status >= 500 and status not in (501, 505, 511))
     kind, hint = (Unavailable, service.again) if passing else _rejection(status, service)
     return kind(
         text,

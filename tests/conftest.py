@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from support import Caller, Time, absent, facts, mcp, redis_running, settings
 
+from segment_tools.environment import environment
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.settings import environment
 
 
 @pytest.fixture

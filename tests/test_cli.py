@@ -246,3 +246,23 @@ def test_server_py_is_the_same_program(environ: dict[str, str]) -> None:
         check=False,
     )
     assert json.loads(done.stdout)["status"] == "dry_run"
+
+
+def test_settings_without_a_tool_name_what_is_lacking(environ: dict[str, str]) -> None:
+    done = run(environ, "tools", toolsets="profiles,triggers", write_key=KEY)
+    assert "profiles needs SEGMENT_PROFILE_TOKEN and SEGMENT_SPACE_ID" in done.stderr
+    assert "triggers needs SEGMENT_WEBHOOK_SECRET" in done.stderr
+    served = run(environ, "stdio", toolsets="triggers", write_key=KEY)
+    assert "triggers needs SEGMENT_WEBHOOK_SECRET" in served.stderr
+
+
+def test_the_sandbox_says_how_to_read_profiles_of_it(environ: dict[str, str]) -> None:
+    with running(environ, "sandbox", "--port", "0", "--db", ":memory:") as (process, _):
+        assert process.stderr is not None
+        line = process.stderr.readline()
+    assert "SEGMENT_PROFILE_TOKEN=any SEGMENT_SPACE_ID=any" in line
+    with running(environ, "sandbox", "--port", "0", "--db", ":memory:", "--space", "spa_1=T0KEN") as (process, _):
+        assert process.stderr is not None
+        line = process.stderr.readline()
+    assert "SEGMENT_PROFILE_TOKEN=... SEGMENT_SPACE_ID=spa_1" in line
+    assert "T0KEN" not in line

@@ -7,11 +7,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 from support import KEY, WAIT, accepting, facts, mcp, program, settings
+from support import running as started
 
 from segment_tools import Sandbox
 from segment_tools.sandbox.options import Options, Spaces
@@ -215,3 +217,78 @@ def test_the_server_says_in_one_line_what_is_configured(url: str, says: str, env
     (line,) = [line for line in done.stderr.splitlines() if "configured:" in line]
     assert says in line
     assert KEY not in done.stderr
+
+
+SECRET = "wh-RECOGNISABLE-secret-7d1c"
+
+
+@pytest.mark.parametrize("level", ["config", "probe"])
+async def test_webhooks_that_nobody_receives_over_stdio_are_remarked(level: str, tmp_path: Path) -> None:
+    with segment() as running:
+        chosen = {"data_plane_url": running.url, "webhook_secret": SECRET, "inbox": f"sqlite:///{tmp_path}/a.db"}
+        unheard = await check(level, **chosen)
+        heard = await check(level, **chosen, webhook_port=0)
+    assert (unheard["ready"], heard["ready"]) == (True, True)
+    assert "without SEGMENT_WEBHOOK_PORT" in json.dumps(unheard["remarks"])
+    assert "SEGMENT_WEBHOOK_PORT" not in json.dumps(heard["remarks"])
+
+
+async def test_a_webhook_port_without_a_secret_is_a_problem() -> None:
+    found = await check("config", webhook_port=8123)
+    assert found["ready"] is False
+    assert "SEGMENT_WEBHOOK_SECRET" in found["problems"][0]
+
+
+@pytest.mark.parametrize("address", ["redis://me:hidden-word@127.0.0.1:1/0?db=0", "sqlite:///{folder}/file/x.db"])
+async def test_an_inbox_that_cannot_be_used_is_a_problem(address: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with segment() as running:
+        inbox = address.format(folder=tmp_path)
+        found = await check(data_plane_url=running.url, webhook_secret=SECRET, webhook_port=0, inbox=inbox)
+    (inbox_check,) = [each for each in found["checks"] if each["name"] == "inbox"]
+    assert (found["ready"], inbox_check["ok"]) == (False, False)
+    assert "SEGMENT_INBOX" in found["problems"][0]
+    assert "hidden-word" not in json.dumps(found)
+
+
+async def test_an_inbox_that_works_is_told_with_its_address(tmp_path: Path) -> None:
+    with segment() as running:
+        inbox = f"sqlite:///{tmp_path}/a.db"
+        found = await check(data_plane_url=running.url, webhook_secret=SECRET, webhook_port=0, inbox=inbox)
+    (inbox_check,) = [each for each in found["checks"] if each["name"] == "inbox"]
+    assert (inbox_check["ok"], inbox_check["address"]) == (True, inbox)
+
+
+def test_a_server_whose_inbox_cannot_be_used_says_so_at_its_start(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    inbox = f"sqlite:///{tmp_path}/file/x.db"
+    chosen = {**environ, "SEGMENT_WRITE_KEY": KEY, "SEGMENT_WEBHOOK_SECRET": SECRET, "SEGMENT_INBOX": inbox}
+    with started(chosen, "http", "--port", "0") as (process, _):
+        assert process.stderr is not None
+        line = process.stderr.readline()
+    assert "WARNING" in line
+    assert "SEGMENT_INBOX" in line
+
+
+@pytest.mark.parametrize(("status", "says"), [(429, "too many look-ups"), (503, "unavailable just now")])
+async def test_a_profile_api_in_trouble_is_no_fault_of_the_settings(status: int, says: str) -> None:
+    with segment() as running, web(status, "application/json", "{}") as url:
+        found = await check(data_plane_url=running.url, profile_token=TOKEN, space_id="spa_1", profile_url=url)
+    (problem,) = found["problems"]
+    assert says in problem
+    assert "Try again" in problem
+    assert "SEGMENT_" not in problem
+
+
+async def test_cloud_mode_is_spoken_of_only_where_destinations_are() -> None:
+    with segment() as running:
+        some = await check(data_plane_url=running.url)
+    with Sandbox(options=Options(sources=Sources({KEY: "web"}))) as running:
+        none = await check(data_plane_url=running.url)
+    assert [len(found["remarks"]) for found in (some, none)] == [1, 0]
+
+
+def test_doctor_says_nothing_twice(environ: dict[str, str]) -> None:
+    done = doctor(environ, data_plane_url="http://127.0.0.1:9", write_key=KEY)
+    assert done.stdout.count("No connection to http://127.0.0.1:9.") <= 2  # the data plane, and the key's settings
+    assert done.stdout.count("Check the network and SEGMENT_DATA_PLANE_URL") == 1

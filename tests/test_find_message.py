@@ -119,3 +119,48 @@ async def test_a_sandbox_that_has_no_such_message_says_so_and_is_waited_for(sand
         found = await dispatch("segment_find_message", {"messageId": "not-sent-yet", "waitSeconds": 3}, segment)
     assert (found["status"], found["knownFrom"], sum(time.waits)) == ("unknown", "sandbox", 3)
     assert "SEGMENT_PROFILE_TOKEN" not in found["explanation"]
+
+
+SENT = {"messageId": "message-0001", "userId": "u1"}
+
+
+async def test_a_sandbox_that_is_not_there_is_named_and_waited_for() -> None:
+    time = Time()
+    async with Segment(settings(data_plane_url="http://127.0.0.1:9"), surroundings=time.surroundings()) as segment:
+        found = await dispatch("segment_find_message", {**SENT, "waitSeconds": 3}, segment)
+    assert (found["status"], sum(time.waits)) == ("unknown", 3)
+    assert "No connection to http://127.0.0.1:9" in found["explanation"]
+    assert "SEGMENT_PROFILE_TOKEN" not in found["explanation"]
+
+
+@pytest.mark.parametrize("more", [{}, {"profile_token": "any-token-123", "space_id": "spa_1"}])
+async def test_a_dry_run_has_nothing_to_look_up(more: dict[str, str], call: Caller) -> None:
+    found = await call("segment_find_message", SENT, dry_run=True, **more)
+    assert found["status"] == "unknown"
+    assert "dry run" in found["explanation"]
+    assert "sends nothing" in found["explanation"]
+
+
+async def test_token_and_space_are_missed_together() -> None:
+    async with Segment(settings()) as segment:
+        found = await dispatch("segment_find_message", SENT, segment)
+    assert "SEGMENT_PROFILE_TOKEN and SEGMENT_SPACE_ID" in found["explanation"]
+
+
+async def test_a_message_id_that_is_too_long_is_refused_with_a_readers_hint(call: Caller) -> None:
+    error = (await call("segment_find_message", {"messageId": "m" * 101}))["error"]
+    assert error["field"] == "messageId"
+    assert "as the answer that sent the message gave it" in error["hint"]
+
+
+async def test_what_is_said_of_a_message_and_is_not_so_is_warned_of(call: Caller) -> None:
+    await call("segment_track", {**SENT, "event": "Signed Up"})
+    right = await call("segment_find_message", {**SENT, "event": "Signed Up"})
+    wrong = await call("segment_find_message", {**SENT, "userId": "u2", "event": "Signed In"})
+    assert (right["status"], "warnings" in right) == ("kept", False)
+    assert (wrong["status"], [each["field"] for each in wrong["warnings"]]) == ("kept", ["event", "userId"])
+
+
+async def test_an_unknown_message_comes_with_a_next_step(call: Caller) -> None:
+    found = await call("segment_find_message", {"messageId": "never-sent-here"})
+    assert all(text in found["explanation"] for text in ("Check the id", "waitSeconds", "send it again"))

@@ -65,6 +65,11 @@ class Workflow:
         writer.close()
 
 
+def named(address: str) -> str:
+    """The address as logs show it: its path may be a credential."""
+    return f"{address.rpartition('/')[0]} (#{hashlib.sha256(address.encode()).hexdigest()[:8]})"
+
+
 @asynccontextmanager
 async def working(workflow: Workflow) -> AsyncIterator[Workflow]:
     server = await asyncio.start_server(workflow.serve, "127.0.0.1", 0)
@@ -170,7 +175,7 @@ async def test_what_a_workflow_refuses_is_skipped_and_said(tmp_path: Path, caplo
     said = [record.getMessage() for record in caplog.records if "skipped" in record.message]
     assert len(said) == 1
     assert "422" in said[0]
-    assert f"{workflow.address.removesuffix('/flow?key=1')} (#" in said[0]
+    assert named(workflow.address) in said[0]
     assert "flow" not in said[0]
 
 
@@ -247,3 +252,41 @@ async def test_what_came_while_nobody_sent_goes_on_after_a_restart(environ: dict
         with running(chosen, *forwarding):
             await workflow.until(lambda: workflow.taken == ["m1", "m2", "m3"])
     assert workflow.genuine
+
+
+async def test_an_address_that_fails_and_works_again_is_warned_of_once_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow = Workflow(lambda name, times: (503, "") if name == "m1" and times < 4 else (200, ""))
+    inbox = f"sqlite:///{tmp_path}/a.db"
+    async with working(workflow), replicas(1, inbox, workflow.address, Time()) as [http]:
+        for name in ("m1", "m2"):
+            await deliver(http, name)
+        await workflow.until(lambda: workflow.taken == ["m1", "m2"])
+    shown = named(workflow.address)
+    said = [record.getMessage() for record in caplog.records if record.name == "segment_tools.forwarding"]
+    assert said == [
+        f"{shown} answered 503; deliveries wait, and are tried again for four hours",
+        f"{shown} takes deliveries again",
+    ]
+
+
+async def test_an_address_where_nothing_listens_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    address = "http://127.0.0.1:9/flow?key=1"
+    async with replicas(1, f"sqlite:///{tmp_path}/a.db", address, Time()) as [http]:
+        await deliver(http, "m1")
+        await Workflow().until(lambda: "did not answer" in caplog.text)
+    assert f"{named(address)} did not answer (ConnectError)" in caplog.text
+    assert "flow?" not in caplog.text
+
+
+def test_the_start_line_names_where_deliveries_go(environ: dict[str, str], tmp_path: Path) -> None:
+    chosen = {**environ, "SEGMENT_WEBHOOK_SECRET": SECRET, "SEGMENT_INBOX": f"sqlite:///{tmp_path}/a.db"}
+    addresses = ("http://127.0.0.1:9/flow?key=1", "https://flow.example/b")
+    options = [text for address in addresses for text in ("--forward", address)]
+    command = program("stdio", *options)
+    over_stdio = subprocess.run(
+        command, env=chosen, input="", capture_output=True, text=True, timeout=WAIT, check=False
+    )
+    assert f"deliveries go on to {' and '.join(map(named, addresses))}" in over_stdio.stderr
+    assert "key=1" not in over_stdio.stderr

@@ -554,6 +554,7 @@ async def test_a_lease_has_one_holder_among_all(address: str) -> None:
 WRONG = (
     "", "inbox.db", "sqlite:", "sqlite://", "sqlite:///", "sqlite://a.db", "sqlite:////a\0b", "SQLITE:///a.db",
     "postgres://u:hidden@h/d", "redis:/h", "redis://u:hidden@h:port/0", "redis://:hidden@h/0?socket_timeout=x",
+    "redis://:hidden@h/0?unknown=1",
 )  # fmt: skip
 
 

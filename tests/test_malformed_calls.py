@@ -228,3 +228,9 @@ async def test_an_unknown_tool_is_named_with_the_nearest(name: str, call: Caller
     assert result["error"]["code"] == "unknown_tool"
     assert len(result["errorMessage"]) < 300
     assert "segment_track" in result["error"]["hint"]
+
+
+@pytest.mark.parametrize("number", [101, 1_000, 10**30, -5, "1000", 0])
+async def test_a_number_out_of_range_is_told_its_range(number: object, call: Caller) -> None:
+    error = (await call("segment_get_profile_events", {"id": "u1", "limit": number}, profile_token="any"))["error"]
+    assert (error["field"], error["message"]) == ("limit", "limit is out of its range, 1 to 100.")

@@ -276,7 +276,7 @@ async def test_each_failure_is_an_error_of_its_own_with_the_request_id(
     assert "req-42" in found["errorMessage"]
     assert "jane" not in json.dumps(found) + caplog.text
     if answer.status_code == 429:
-        assert time.waits == [7, 7]
+        assert time.waits == [7, 7, 7, 7]
         assert found["error"]["retryAfterSeconds"] == 7
     assert all(request.url.host == "profiles.segment.com" for request in up.requests)
 
@@ -301,7 +301,7 @@ async def test_what_is_no_profile_is_a_clear_error(answer: httpx.Response) -> No
 async def test_no_answer_is_a_clear_error() -> None:
     async with upstream(httpx.ReadTimeout("x")) as (call, up, _):
         found = await call()
-    assert (found["error"]["code"], found["error"]["retryable"], len(up.requests)) == ("timeout", True, 3)
+    assert (found["error"]["code"], found["error"]["retryable"], len(up.requests)) == ("timeout", True, 6)
     assert "reading changes nothing" in found["errorMessage"]
 
 
@@ -399,3 +399,89 @@ async def test_wrong_arguments_are_named_and_nothing_is_asked(arguments: dict[st
     async with Segment(chosen(), profiles=transport, surroundings=time.surroundings()) as segment:
         found = await dispatch("segment_get_profile_traits", arguments, segment)
     assert (found["error"]["field"], up.requests) == (field, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"id": "jane@example.com"}, 'put "email:" before it'),
+        ({"id": "jane@example.com", "idType": "emial"}, 'Did you mean idType: "email"?'),
+        ({"id": "emial:jane@example.com"}, 'did you mean "email:"?'),
+        ({"id": "email:jane@example.com", "idType": "user_id"}, "leave idType out"),
+        ({"id": "group_id:acme"}, 'collection: "accounts"'),
+        ({"id": "acme", "idType": "group_id"}, 'collection: "accounts"'),
+        ({"id": "user_id:u1", "collection": "accounts"}, 'collection: "users"'),
+        ({"id": "foo:bar"}, "looked up whole as a user_id: for a type of the space's own pass it as idType"),
+        ({"id": "https://example.com/u1"}, "the type the id was sent as"),
+        ({"id": "u1"}, "the type the id was sent as"),
+    ],
+)
+async def test_nobody_found_comes_with_the_likeliest_mend(
+    arguments: dict[str, str], says: str, sandbox: Sandbox
+) -> None:
+    async with tools(sandbox) as call:
+        found = await call("segment_get_profile", **arguments)
+        failed = await call("segment_get_profile", **arguments, errorIfMissing=True)
+    assert found["found"] is False
+    assert says in found["hint"]
+    assert "jane" not in failed["errorMessage"]
+
+
+@pytest.mark.parametrize("arguments", [{"id": "user_id:"}, {"id": "email: "}, {"id": "crm:", "idType": "crm"}])
+async def test_a_type_without_a_value_is_refused(arguments: dict[str, str], sandbox: Sandbox) -> None:
+    async with tools(sandbox) as call:
+        error = (await call("segment_get_profile", **arguments))["error"]
+    assert (error["field"], error["message"]) == ("id", "id has a type and no value.")
+
+
+async def test_a_cursor_that_was_not_given_out_is_named(sandbox: Sandbox) -> None:
+    jane(sandbox)
+    async with tools(sandbox) as call:
+        error = (await call("segment_get_profile_traits", id="u1", cursor="made-up"))["error"]
+    assert error["field"] == "cursor"
+    assert "nextCursor of the page before" in error["hint"]
+
+
+async def test_a_whole_profile_that_is_cut_says_where_to_go_on(sandbox: Sandbox) -> None:
+    for part in range(3):
+        traits = {f"trait_{part}_{n}": n for n in range(90)}
+        send(sandbox, {"type": "identify", "userId": "u1", "traits": traits})
+    async with tools(sandbox) as call:
+        found = await call("segment_get_profile", id="u1")
+    assert (found["truncated"], found["hint"]) == (
+        True,
+        "There are more traits: go on with segment_get_profile_traits.",
+    )
+
+
+async def test_names_that_are_not_there_are_named(sandbox: Sandbox) -> None:
+    jane(sandbox)
+    async with tools(sandbox) as call:
+        traits = await call("segment_get_profile_traits", id="u1", include=["plan", "nope"])
+        events = await call("segment_get_profile_events", id="u1", include=["Step 1", "step 2"])
+        properties = await call("segment_get_profile_properties", id="u1", include=["nope"])
+        ids = await call("segment_get_profile_external_ids", id="u1", include=["phone"])
+        page = await call("segment_get_profile_events", id="u1", include=["Step 1", "Step 2"], limit=1)
+    for found, name in ((traits, "nope"), (events, "step 2"), (properties, "nope"), (ids, "phone")):
+        (warning,) = found["warnings"]
+        assert (warning["code"], warning["field"]) == ("not_found", "include")
+        assert f"Not there: {name}." in warning["message"]
+    assert "warnings" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"start": "2026-01-02", "end": "2026-01-01"}, "not before end"),
+        ({"start": "2999-01-01"}, "in the future"),
+    ],
+)
+async def test_a_time_in_which_nothing_can_be_is_warned_of(
+    arguments: dict[str, str], says: str, sandbox: Sandbox
+) -> None:
+    jane(sandbox)
+    async with tools(sandbox) as call:
+        found = await call("segment_get_profile_events", id="u1", **arguments)
+    (warning,) = found["warnings"]
+    assert (found["count"], warning["field"]) == (0, "start")
+    assert says in warning["message"]

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from support import ROOT, WAIT, running
 
-from segment_tools.settings import SANDBOX_SECRETS, Settings
+from segment_tools.environment import SANDBOX_SECRETS
+from segment_tools.settings import Settings
 from segment_tools.surfaces import cli
 from segment_tools.tools import TOOLS
 
@@ -116,6 +118,28 @@ def test_its_walks_through_a_server_run(commands: str, installed: dict[str, str]
         )
     assert done.returncode == 0, done.stderr
     assert "segment_track" in done.stdout or done.stdout.count("Signed Up") >= 2
+
+
+def test_its_profile_is_read_from_a_sandbox(installed: dict[str, str], tmp_path: Path) -> None:
+    (commands,) = [block for block in blocks("sh") if "segment_get_profile" in block]
+    with running(installed, "sandbox", "--port", "0", "--db", ":memory:") as (_, url):
+        httpx.post(f"{url}/v1/identify", json={"userId": "u1", "traits": {"plan": "pro"}}, auth=("any", ""))
+        done = run(["/bin/sh", "-ec", commands.replace("127.0.0.1:8765", url[len("http://") :])], installed, tmp_path)
+    assert json.loads(done.stdout)["traits"] == {"plan": "pro"}
+
+
+def test_its_webhooks_arrive(installed: dict[str, str], tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("sh") if "--webhook http" in block]
+    serve, send = block.splitlines()
+    setting, _, *server = shlex.split(serve)
+    chosen = {**installed, **dict([setting.split("=")])}
+    with running(chosen, *server, "--port", "0") as (_, url):
+        webhook = [word.replace("http://127.0.0.1:8080", url) for word in shlex.split(send)[1:]]
+        with running(installed, *webhook, "--port", "0", "--db", ":memory:") as (_, sandbox):
+            httpx.post(f"{sandbox}/v1/track", json={"userId": "u1", "event": "Signed Up"}, auth=("any", ""))
+            command = ["segment-tools", "call", "segment_wait_for_delivery", '{"since": "2020-01-01"}']
+            done = run(command, chosen, tmp_path)
+    assert json.loads(done.stdout)["deliveries"][0]["event"] == "Signed Up"
 
 
 @pytest.mark.parametrize("config", blocks("json"))

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.types import ResourceUpdatedNotification
-from support import KEY, WAIT, facts, program, running, settings
+from support import KEY, ROOT, WAIT, Time, facts, program, running, settings
 
 from segment_tools import Segment
 from segment_tools.inbox import open_inbox
@@ -28,6 +28,7 @@ from segment_tools.sandbox.run import Sandbox
 from segment_tools.sandbox.webhooks import Pace, Webhooks, webhook_of
 from segment_tools.spec.webhooks import deliveries_of
 from segment_tools.surfaces.mcp_server import build, http_app
+from segment_tools.tools.triggers import DEFAULT_SECONDS
 
 pytestmark = pytest.mark.anyio
 SECRET = "wh-RECOGNISABLE-secret-7d1c"
@@ -497,3 +498,83 @@ async def test_an_empty_inbox_gives_a_cursor_that_misses_nothing(tmp_path: Path)
                 await client.call_tool("segment_wait_for_delivery", {"since": cursor, "timeoutSeconds": WAIT})
             )
             assert ids(found) == ["m1"]
+
+
+async def test_wrong_signatures_are_logged_now_and_then_and_told_by_the_tools(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    time = Time()
+    chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=f"sqlite:///{tmp_path / 'a.db'}")
+    segment = Segment(chosen, surroundings=time.surroundings())
+    app = http_app(segment, "127.0.0.1")
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        Client(build(segment)) as client,
+        httpx.AsyncClient(transport=transport, base_url="http://hooks.example") as http,
+    ):
+        before = await listed(client)
+        for _ in range(50):
+            await http.post(PATH, json=message(), headers=sign(b"{}", "another-secret"))
+        await time.sleep(61)
+        await http.post(PATH, json=message(), headers=sign(b"{}", "another-secret"))
+        empty = await listed(client)
+        waited = facts(await client.call_tool("segment_wait_for_delivery", {"timeoutSeconds": 1}))
+        checked = facts(await client.call_tool("segment_test_connection", {"level": "config"}))
+        await deliver(http, message())
+        found = await listed(client)
+    assert "refused" not in before["hint"]
+    for text in (empty["hint"], waited["hint"], str(checked["remarks"])):
+        assert "51 webhooks were refused" in text
+    assert (found["count"], "hint" in found) == (1, False)
+    said = [record.getMessage() for record in caplog.records if "wrong signature" in record.getMessage()]
+    assert len(said) == 2
+    assert said[0].startswith("a webhook was refused: wrong signature")
+    assert SECRET not in caplog.text
+
+
+async def test_an_empty_answer_says_how_to_go_on_and_what_is_not_set(tmp_path: Path) -> None:
+    inbox = f"sqlite:///{tmp_path / 'a.db'}"
+    async with Client(build(Segment(settings(dry_run=True, webhook_secret=SECRET, inbox=inbox)))) as client:
+        empty = await listed(client)
+    assert "pass cursor as since" in empty["hint"]
+    assert "SEGMENT_WEBHOOK_PORT" in empty["hint"]
+
+
+async def test_a_since_that_is_no_time_is_told_what_one_is(tmp_path: Path) -> None:
+    async with receiver(tmp_path / "a.db") as (client, _):
+        found = await listed(client, since="yesterday")
+    assert found["error"]["field"] == "since"
+    assert "ISO 8601" in found["error"]["hint"]
+
+
+def test_a_wait_is_by_default_shorter_than_a_hosts_own_time_out() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (seconds,) = re.findall(r"client_session_timeout_seconds=(\d+)", readme)
+    assert int(seconds) > DEFAULT_SECONDS
+
+
+async def watch(client: Client, mode: str, uri: str) -> None:
+    """Subscribe as clients of the revision do."""
+    if mode == "legacy":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            await client.subscribe_resource(uri)
+        return
+    async with client.listen(resource_subscriptions=[uri]):
+        pass
+
+
+@eras
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_type_that_cannot_be_is_no_resource_to_read_or_to_watch(mode: str, tmp_path: Path) -> None:
+    chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=f"sqlite:///{tmp_path / 'a.db'}")
+    wrong = "segment://deliveries/tracks"
+    async with Client(build(Segment(chosen)), mode=mode) as client:  # type: ignore[arg-type]
+        with pytest.raises(MCPError) as unread:
+            await client.read_resource(wrong)
+        with pytest.raises(MCPError) as unwatched, anyio.fail_after(WAIT):
+            await watch(client, mode, wrong)
+    for raised in (unread, unwatched):
+        assert raised.value.error.code == -32602
+        assert "track, identify, page" in raised.value.error.message

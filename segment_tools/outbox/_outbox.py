@@ -150,14 +150,18 @@ class Outbox(Protocol):
     async def page(
         self, after: str | None, limit: int, most_bytes: int, without: Collection[str] = ()
     ) -> Sequence[Waiting]:
-        """What waits after the cursor, the oldest first, but for some lanes; not more than these, but at least one."""
+        """What waits after the cursor, the oldest first, without what is in some lanes.
+
+        It is no more than so many, whose bodies together have no more than so many bytes; but at least one.
+        """
         ...
 
     async def settle(self, delivered: Sequence[Waiting], dead: Sequence[Death]) -> None:
         """Let go of what was delivered, and make dead letters of what cannot be; all or none.
 
         The ids of the delivered are known as accepted from now on; those of the dead are forgotten, so that a mended
-        message may take the same. What no longer waits is passed over: it may be done again.
+        message may take the same. What no longer waits is passed over: it may be done again, and is to be, before
+        more is delivered, where it failed; else a disk that is full has everything delivered over and over.
         """
         ...
 

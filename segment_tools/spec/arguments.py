@@ -72,10 +72,12 @@ def _whole(value: object, least: int, most: int) -> int | None:
     if value in (None, ""):
         return None
     text = str(value).strip().removesuffix(".0")
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > len(str(most)):
-        raise refusal("{field} is not a number that is taken.", f"Pass a whole number from {least} to {most}.")
-    if not least <= int(text) <= most:
-        raise refusal("{field} is out of its range.", f"Pass a whole number from {least} to {most}.")
+    digits = text.removeprefix("-")
+    hint = f"Pass a whole number from {least} to {most}."
+    if isinstance(value, bool) or not digits.isascii() or not digits.isdigit():
+        raise refusal("{field} is not a whole number.", hint)
+    if len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise refusal(f"{{field}} is out of its range, {least} to {most}.", hint)
     return int(text)
 
 

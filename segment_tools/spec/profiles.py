@@ -3,6 +3,7 @@
 Source: https://segment.com/docs/unify/profile-api/.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from segment_tools.errors import InvalidMessage
 from segment_tools.receipt import Warned
+from segment_tools.spec.names import nearest
 
 Leaf = Literal["traits", "external_ids", "events", "properties", "metadata", "links"]
 
@@ -47,10 +49,12 @@ def identifier(given: str, id_type: str | None, collection: str) -> tuple[Identi
     """The identifier of an id and its type, or of `type:value` in one; and a warning where it had to be changed.
 
     Raises:
-        InvalidMessage: it is longer than a path may be.
+        InvalidMessage: it is longer than a path may be, or a type without a value.
     """
     kind, separator, rest = given.partition(":")
     named = kind.strip().lower()
+    if separator and not rest.strip() and named in ((id_type.lower(),) if id_type else KNOWN_TYPES):
+        raise InvalidMessage.of("missing_field", "id has a type and no value.", f'Pass "{named}:" and the id.', "id")
     whole = bool(separator) and bool(rest.strip()) and named in ((id_type.lower(),) if id_type else KNOWN_TYPES)
     value = rest if whole else given
     kind = named if whole else (id_type or _DEFAULT_TYPE[collection]).lower()
@@ -61,6 +65,40 @@ def identifier(given: str, id_type: str | None, collection: str) -> tuple[Identi
     changed = value != value.lower()
     return Identifier(kind, value.lower()), (_LOWERED,) if changed else ()
 
+
+_PREFIX = re.compile(r"([a-z][a-z0-9_.]{1,39}):(?!//).", re.IGNORECASE | re.DOTALL)
+_EMAIL = re.compile(r"[^@\s:]+@[^@\s:]+\.[^@\s:]+")
+
+
+def another_way(given: str, id_type: str | None, collection: str) -> str:
+    """How a look-up that found nobody was perhaps meant; empty where nothing shows. It repeats no id."""
+    prefix = found[1].lower() if (found := _PREFIX.match(given)) else ""
+    kind = (id_type or (prefix if prefix in KNOWN_TYPES else "") or _DEFAULT_TYPE[collection]).lower()
+    if kind == "group_id" and collection == "users":
+        return 'A group_id is an account\'s: pass collection: "accounts".'
+    if kind in _OF_USERS and collection == "accounts":
+        return f'A {kind} is a user\'s: leave collection out, or pass collection: "users".'
+    if id_type:
+        return _another_type(kind, prefix)
+    if prefix and prefix not in KNOWN_TYPES:
+        meant = nearest(prefix, KNOWN_TYPES)
+        better = f'did you mean "{meant}:"?' if meant else "for a type of the space's own pass it as idType."
+        return f"What stands before the colon is no known type, so the id was looked up whole as a {kind}: {better}"
+    if kind == "user_id" and _EMAIL.fullmatch(given):
+        return 'It looks like an email address: put "email:" before it, or pass idType: "email".'
+    return ""
+
+
+def _another_type(kind: str, prefix: str) -> str:
+    """The same where the type was given beside the id, which may name one too."""
+    if kind not in KNOWN_TYPES and (meant := nearest(kind, KNOWN_TYPES)):
+        return f'Did you mean idType: "{meant}"?'
+    if prefix in KNOWN_TYPES and prefix != kind and kind in KNOWN_TYPES:
+        return f'id begins with "{prefix}:" and idType is {kind}, so it was looked up whole: leave idType out.'
+    return ""
+
+
+_OF_USERS = ("user_id", "anonymous_id", "email")
 
 _LOWERED = Warned("id_lowered", "The id was looked up in lower case: the Profile API finds no other.", "id")
 

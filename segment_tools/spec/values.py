@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, WithJsonSchema
@@ -62,13 +63,10 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _message_id(value: object) -> str | None:
+def _message_id(value: object, hint: str) -> str | None:
     text = _id(value)
     if text is not None and len(text) > limits.MESSAGE_ID_CHARACTERS:
-        raise refusal(
-            f"{{field}} is {len(text)} characters long; Segment takes {limits.MESSAGE_ID_CHARACTERS}.",
-            "Pass a shorter one, such as a UUID, or leave it out and one is made.",
-        )
+        raise refusal(f"{{field}} is {len(text)} characters long; Segment takes {limits.MESSAGE_ID_CHARACTERS}.", hint)
     return text
 
 
@@ -159,12 +157,15 @@ Id = Annotated[str | None, BeforeValidator(_id), _TEXT]
 Name = Annotated[str | None, BeforeValidator(_name), _TEXT]
 """An event, page or category name: text; `""` and null are absent."""
 
-MessageId = Annotated[
-    str | None,
-    BeforeValidator(_message_id),
-    WithJsonSchema({"type": "string", "maxLength": limits.MESSAGE_ID_CHARACTERS}),
-]
+_MESSAGE_ID = WithJsonSchema({"type": "string", "maxLength": limits.MESSAGE_ID_CHARACTERS})
+_SHORTER = "Pass a shorter one, such as a UUID, or leave it out and one is made."
+_AS_ANSWERED = "No message has it: pass the messageId as the answer that sent the message gave it."
+
+MessageId = Annotated[str | None, BeforeValidator(partial(_message_id, hint=_SHORTER)), _MESSAGE_ID]
 """A message's id, the key of Segment's de-duplication."""
+
+KnownMessageId = Annotated[str | None, BeforeValidator(partial(_message_id, hint=_AS_ANSWERED)), _MESSAGE_ID]
+"""The id of a message that was sent before."""
 
 Timestamp = Annotated[str | None, BeforeValidator(_timestamp), _TEXT]
 """A moment in ISO 8601, kept as given where it is complete, else written out in UTC."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -85,7 +85,7 @@ class RedisStore:
         try:
             self._redis = _client(BlockingConnectionPool, url, max_connections=_CONNECTIONS, **options)
             self._waiting = _client(ConnectionPool, url, **options)
-        except ValueError:
+        except (ValueError, TypeError):
             hint = "Pass an address such as redis://localhost:6379/0."
             raise kind.no_address("a Redis server", hint) from None
         self._lease = self._script(_LEASE)
@@ -165,7 +165,8 @@ class RedisStore:
         except (exceptions.RedisError, OSError) as error:
             if isinstance(error, exceptions.ReadOnlyError):
                 # The name may stand for another server by now, which only a new connection finds.
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                with suppress(exceptions.RedisError, OSError):
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise self._kind.unavailable("server", _cure(error, self._kind)) from None
         finally:
             self._under_way -= 1
@@ -173,8 +174,14 @@ class RedisStore:
 
 
 def _client(pool: Any, url: str, **options: Any) -> Redis:
-    """A client that closes its connections with itself."""
-    return Redis.from_pool(pool.from_url(url, **options))
+    """A client that closes its connections with itself.
+
+    Raises:
+        ValueError, TypeError: the address is none, or has an option that no connection takes.
+    """
+    made = pool.from_url(url, **options)
+    made.connection_class(**made.connection_kwargs)  # connects only when it is used
+    return Redis.from_pool(made)
 
 
 def _cure(error: exceptions.RedisError | OSError, kind: Kind) -> str:

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from socket import socket
@@ -19,10 +19,10 @@ from platformdirs import user_data_path
 from segment_tools.checking import configured
 from segment_tools.client import Segment
 from segment_tools.errors import NotConfigured
-from segment_tools.forwarding import usable
+from segment_tools.forwarding import shown_address, usable
 from segment_tools.functions import definitions, dispatch
 from segment_tools.settings import SANDBOX, Settings, misspelt
-from segment_tools.tools import definition, offered
+from segment_tools.tools import definition, lacking, offered
 
 _T = TypeVar("_T")
 
@@ -74,6 +74,17 @@ def _settings(given: Namespace) -> Settings:
     return Settings.from_env(given.env_file)
 
 
+def _client(settings: Settings) -> Segment:
+    """The client of a server.
+
+    Raises:
+        NotConfigured: what `SEGMENT_OUTBOX` names cannot be one; better said now than at the first call.
+    """
+    segment = Segment(settings)
+    _ = segment.courier
+    return segment
+
+
 @contextmanager
 def _reachable(settings: Settings) -> Generator[Settings]:
     """Settings that lead somewhere: where they ask for the embedded sandbox, it runs meanwhile."""
@@ -102,11 +113,21 @@ def _default_db() -> Path:
     return user_data_path("segment-tools", appauthor=False) / "sandbox.db"
 
 
+def _say_if_none(settings: Settings) -> None:
+    """Say so where the settings offer no tool, and what is lacking for one."""
+    if offered(settings):
+        return
+    needed = [f"{toolset} needs {missing}" for toolset in settings.toolsets if (missing := lacking(toolset, settings))]
+    named = f": {', '.join(needed)}" if needed else " (SEGMENT_READ_ONLY, SEGMENT_TOOLSETS)"
+    _say(f"these settings offer no tool{named}")
+
+
 def _log_configuration(settings: Settings) -> None:
     """One line of what is configured; a warning where it does not fit together. Without a key a call brings one."""
     report = configured(settings)
     found = ", ".join(check.name for check in report.checks if check.is_set)
     wrong = " ".join(report.problems) if settings.has_key else ""
+    _say_if_none(settings)
     _log.log(logging.WARNING if wrong else logging.INFO, "configured: %s. %s", found, wrong or "Nothing is wrong.")
 
 
@@ -120,9 +141,15 @@ def _stdio(given: Namespace) -> int:
     if sys.stdin.isatty():
         _say("serving MCP on standard input and output, for an MCP host to start; to see it work: segment-tools demo")
     _log_configuration(settings)
+    if given.forward:
+        _say(_forwarded(given.forward))
     with _reachable(settings) as reachable, _webhooks(reachable) as listener:
-        anyio.run(serve_stdio, Segment(reachable), listener, _say, given.forward)
+        anyio.run(serve_stdio, _client(reachable), listener, _say, given.forward)
     return DONE
+
+
+def _forwarded(urls: Sequence[str]) -> str:
+    return f"deliveries go on to {' and '.join(map(shown_address, dict.fromkeys(urls)))}"
 
 
 @contextmanager
@@ -155,7 +182,8 @@ def _http(given: Namespace) -> int:
     _log_configuration(settings)
     with _reachable(settings) as reachable:
         webhooks = ", webhooks at /webhooks/segment" if reachable.webhook_secret else ""
-        app = http_app(Segment(reachable), given.host, given.allowed_host, given.allowed_origin, given.forward)
+        webhooks += f", {_forwarded(given.forward)}" if given.forward else ""
+        app = http_app(_client(reachable), given.host, given.allowed_host, given.allowed_origin, given.forward)
         try:
             serve_http(
                 app, given.host, given.port, lambda url: _say(f"MCP at {url}/mcp, health at {url}/healthz{webhooks}")
@@ -191,10 +219,13 @@ def _welcome(given: Namespace, port: int, path: Path | str, guarded: bool) -> li
     host = f"[{host}]" if ":" in host else host
     url = f"http://{host}:{port}"
     key = "sandbox" if not given.write_key else "..."
+    profiles = "SEGMENT_PROFILE_TOKEN=any SEGMENT_SPACE_ID=any"
+    if given.space:
+        profiles = f"SEGMENT_PROFILE_TOKEN=... SEGMENT_SPACE_ID={given.space[0][0]}"
     page = f"{url}/?token=..." if guarded else url
     lines = [
         f"sandbox at {url}, messages kept in {path}",
-        f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY={key} segment-tools",
+        f"send to it: SEGMENT_DATA_PLANE_URL={url} SEGMENT_WRITE_KEY={key} {profiles} segment-tools",
         f"watch what arrives, the debugger: open {page} in a browser",
     ]
     if given.write_key:
@@ -270,8 +301,7 @@ def _tools(given: Namespace) -> int:
     else:
         for tool in offered(settings):
             print(f"{tool.name:32} {tool.title}")
-        if not offered(settings):
-            _say("these settings (SEGMENT_READ_ONLY, SEGMENT_TOOLSETS) offer no tool")
+        _say_if_none(settings)
     return DONE
 
 

@@ -7,8 +7,8 @@ from typing import Any, TextIO
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.types import CallToolResult
 
+from segment_tools.environment import environment
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.settings import environment
 
 CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     (

@@ -1,11 +1,12 @@
 """The tools over the Model Context Protocol: stdio and streamable HTTP, every revision the SDK serves."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from mcp.server.caching import CacheHint
@@ -30,14 +31,18 @@ from starlette.routing import Route
 
 from segment_tools._version import __version__
 from segment_tools.client import Segment
+from segment_tools.errors import SegmentError
 from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
 from segment_tools.surfaces import prompts
+from segment_tools.surfaces.calls import Calls
 from segment_tools.surfaces.progress import ByProgress
 from segment_tools.surfaces.resources import Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
+
+_log = logging.getLogger(__name__)
 
 NAME = "segment-tools"
 INSTRUCTIONS = (
@@ -62,12 +67,22 @@ TRIGGERS = (
     " segment_list_deliveries and segment_wait_for_delivery read what Segment's webhooks delivered here; "
     "hosts can subscribe to segment://deliveries."
 )
+OUTBOX = (
+    " status 'queued' means that the message is kept on this server and delivered later by itself: do not send it "
+    "again. segment_outbox shows what waits and what Segment refused."
+)
 
 
 def instructions(settings: Settings) -> str:
     """What a model should know of the tools that are offered."""
     toolsets = {tool.toolset for tool in offered(settings)}
-    parts = {"tracking": INSTRUCTIONS, "profiles": PROFILES, "triggers": TRIGGERS, "connection": FIND}
+    parts = {
+        "tracking": INSTRUCTIONS,
+        "profiles": PROFILES,
+        "triggers": TRIGGERS,
+        "outbox": OUTBOX,
+        "connection": FIND,
+    }
     return "".join(text for toolset, text in parts.items() if toolset in toolsets)
 
 
@@ -95,8 +110,10 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
             with suppress(Exception):  # whoever asked may be gone: that is no fault of the call
                 await context.session.report_progress(progress, total, message)
 
-        return _shown(await dispatch(params.name, params.arguments, segment, told))
+        return _shown(await dispatch(params.name, params.arguments, segment, told, calls.named(context)))
 
+    calls = Calls(lasting=lasting, now=segment.outside.now)
+    received = _receives(segment.settings)
     resources = Resources(segment)
     runs: list[Server[None]] = []
 
@@ -105,15 +122,15 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         first = not runs
         runs.append(server)
         try:
-            async with forwarding(segment, forward if first else ()):
+            if first:
+                segment.start()
+            async with _inbox_tried(segment, received and first), forwarding(segment, forward if first else ()):
                 yield None
         finally:
             runs.pop()
             if not runs:
                 await resources.stop()
                 await segment.aclose()
-
-    received = _receives(segment.settings)
 
     return Server(
         NAME,
@@ -134,6 +151,25 @@ def _receives(settings: Settings) -> bool:
     return any(tool.toolset == "triggers" for tool in offered(settings))
 
 
+@asynccontextmanager
+async def _inbox_tried(segment: Segment, wanted: bool) -> AsyncGenerator[None]:
+    """Open the inbox meanwhile, and warn where that cannot be done: nobody waits for it, and nobody may ask soon."""
+    trying = asyncio.create_task(_try_inbox(segment)) if wanted else None
+    try:
+        yield
+    finally:
+        if trying:
+            trying.cancel()
+            await asyncio.gather(trying, return_exceptions=True)
+
+
+async def _try_inbox(segment: Segment) -> None:
+    try:
+        await segment.newest_delivery()
+    except SegmentError as error:
+        _log.warning("webhooks cannot be kept: %s", error)
+
+
 def _shown(result: dict[str, Any]) -> CallToolResult:
     """The same JSON for hosts that read the text and for those that read the structure."""
     text = TextContent(text=to_json(result).decode())
@@ -145,18 +181,46 @@ async def serve_stdio(
 ) -> None:
     """Serve standard input and output until the input ends, and receive webhooks on the socket meanwhile.
 
-    `started` is told where webhooks are received. Ctrl-C and SIGTERM end the process at once: nothing that was
-    answered is still to be done, and the SDK reads standard input in a thread that could not be interrupted otherwise.
+    `started` is told where webhooks are received. Ctrl-C and SIGTERM end the process once the outbox, if there is one,
+    had its time to be delivered. The SDK reads standard input in a thread that can only be ended with the process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = build(segment, forward=forward)
     async with AsyncExitStack() as stack:
+        stack.enter_context(_ended_by_signals(segment))
         if webhooks is not None:
             from segment_tools.surfaces.receiver import receiving
 
             await stack.enter_async_context(receiving(segment, webhooks, started))
         reader, writer = await stack.enter_async_context(stdio_server())
         await server.run(LenientLines(reader, writer), writer, server.create_initialization_options())
+
+
+@contextmanager
+def _ended_by_signals(segment: Segment) -> Generator[None]:
+    """Meanwhile Ctrl-C and SIGTERM close the client first, and then end the process as they do by themselves."""
+    ending: list[asyncio.Task[None]] = []
+
+    async def end(number: int) -> None:
+        try:
+            await segment.aclose()
+        finally:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def asked(number: int) -> None:
+        if segment.settings.outbox is None or ending:  # nothing is still to be done, or it was asked for twice
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        ending.append(asyncio.ensure_future(end(number)))
+
+    if os.name != "posix":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked, number)
+    yield
 
 
 def http_app(

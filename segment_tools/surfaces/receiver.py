@@ -33,19 +33,23 @@ _MOST_LARGE = 4
 """Ours: how many large bodies are received and read at once; their memory is what this bounds."""
 
 _SIGNATURE = re.compile("[0-9a-f]{40}")
-_UNSIGNED = "X-Signature is missing, or not made with this receiver's secret."
+_NOT_GENUINE, _UNSIGNED = 401, "X-Signature is missing, or not made with this receiver's secret."
+
+_QUIET_SECONDS = 60.0
+"""Ours: how long nothing more is logged of refusals, so that a flood of them does not fill the log."""
 
 _log = logging.getLogger(__name__)
 
 
 def webhook_route(segment: Segment) -> Route:
     """The route; it answers 200 only once every message of the request is kept for good."""
-    large = asyncio.Semaphore(_MOST_LARGE)
+    segment.reception.listening = True
+    refusals, large = _Refusals(segment), asyncio.Semaphore(_MOST_LARGE)
 
     async def receive(request: Request) -> Response:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS), AsyncExitStack() as held:
-                return await _received(request, segment, partial(held.enter_async_context, large))
+                return refusals.noted(await _received(request, segment, partial(held.enter_async_context, large)))
         except ClientDisconnect:
             return _refused(400, "incomplete", "The request broke off.")
         except (TimeoutError, Unavailable):
@@ -58,11 +62,32 @@ def webhook_route(segment: Segment) -> Route:
     return Route(PATH, receive, methods=["POST"])
 
 
+class _Refusals:
+    """Counts what is not genuine, and says so now and then: the sender alone is told of each."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._silent_until = 0.0
+
+    def noted(self, answer: Response) -> Response:
+        """The answer, noted where it is such a refusal."""
+        if answer.status_code == _NOT_GENUINE:
+            self._add()
+        return answer
+
+    def _add(self) -> None:
+        reception, now = self._segment.reception, self._segment.outside.monotonic()
+        reception.refused += 1
+        if reception.refused == 1 or now >= self._silent_until:
+            self._silent_until = now + _QUIET_SECONDS
+            _log.warning("a webhook was refused: wrong signature. %s", reception.refusals)
+
+
 async def _received(request: Request, segment: Segment, in_turn: Callable[[], Awaitable[None]]) -> Response:
     """`in_turn` is waited for once the body turns out to be large."""
     secret, signature = segment.settings.webhook_secret, request.headers.get("x-signature", "").strip(" ")
     if secret is None or not _SIGNATURE.fullmatch(signature):
-        return _refused(401, "wrong_signature", _UNSIGNED)
+        return _refused(_NOT_GENUINE, "wrong_signature", _UNSIGNED)
     body = await _body(request, in_turn)
     if body is None:
         return _refused(413, "too_large", f"The body is larger than {MOST_BYTES} bytes.")
@@ -91,7 +116,7 @@ async def _body(request: Request, in_turn: Callable[[], Awaitable[None]]) -> byt
 def _read(body: bytes, signature: str, secret: str) -> tuple[Delivery, ...] | Response:
     """The messages, or why there are none; every refusal is final, for the same body would meet with it again."""
     if not genuine(body, signature, secret):
-        return _refused(401, "wrong_signature", _UNSIGNED)
+        return _refused(_NOT_GENUINE, "wrong_signature", _UNSIGNED)
     try:
         return deliveries_of(body)
     except TooMuch as error:

@@ -98,7 +98,7 @@ class Resources:
         except SegmentError as error:
             raise MCPError(INTERNAL_ERROR, str(error)) from None
         if found is None:
-            raise MCPError(INVALID_PARAMS, "Resource not found", {"uri": uri[:200]})
+            raise _not_found(uri)
         text = await asyncio.to_thread(json.dumps, found, ensure_ascii=False)
         return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=_JSON, text=text)])
 
@@ -127,6 +127,7 @@ class Resources:
         return next((item for item in at if item.cursor == cursor), None)
 
     async def _subscribe(self, context: _Context, params: SubscribeRequestParams) -> EmptyResult:
+        _check(str(params.uri))
         await self._watch()
         self._subscribed[str(params.uri)] = context.session
         return EmptyResult()
@@ -136,6 +137,8 @@ class Resources:
         return EmptyResult()
 
     async def _listened(self, context: _Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
+        for uri in params.notifications.resource_subscriptions or ():
+            _check(str(uri))
         await self._watch()
         return await self._listen(context, params)
 
@@ -174,3 +177,15 @@ class Resources:
             if session := self._subscribed.get(uri):
                 await session.send_resource_updated(uri)
         return seen
+
+
+def _check(uri: str) -> None:
+    """Refuse to watch what can never change since it cannot be."""
+    kind = uri.removeprefix(f"{URI}/")
+    if uri != URI and kind not in TYPES and not kind.startswith("message/"):
+        raise _not_found(uri)
+
+
+def _not_found(uri: str) -> MCPError:
+    text = f"Resource not found. There are {URI}, {URI}/TYPE of {', '.join(TYPES)}, and {URI}/message/CURSOR."
+    return MCPError(INVALID_PARAMS, text, {"uri": uri[:200]})

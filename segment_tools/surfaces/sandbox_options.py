@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from segment_tools.environment import sandbox_secret
 from segment_tools.errors import NotConfigured
 from segment_tools.sandbox.access import is_local
 from segment_tools.sandbox.faults import fault_in
@@ -12,7 +13,6 @@ from segment_tools.sandbox.options import Options, Spaces
 from segment_tools.sandbox.sources import Sources
 from segment_tools.sandbox.store import Retention
 from segment_tools.sandbox.webhooks import MOST, Webhooks, webhook_of
-from segment_tools.settings import sandbox_secret
 
 
 def options_of(given: Namespace) -> Options:

@@ -1,15 +1,17 @@
 """The tools: which there are, which are offered under given settings, and the one way to call them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.receipt import Receipt
-from segment_tools.settings import Settings, is_write_key
+from segment_tools.setting_types import is_write_key
+from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import connection, finding, profiles, tracking, triggers
+from segment_tools.tools import connection, finding, outbox, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
@@ -22,6 +24,7 @@ __all__ = [
     "call",
     "definition",
     "input_schema",
+    "lacking",
     "offered",
     "output_schema",
     "refused",
@@ -32,6 +35,7 @@ TOOLS: tuple[Tool, ...] = (
     *tracking.TOOLS,
     *profiles.TOOLS,
     *triggers.TOOLS,
+    *outbox.TOOLS,
     *connection.TOOLS,
     *finding.TOOLS,
 )
@@ -46,6 +50,13 @@ def offered(settings: Settings) -> tuple[Tool, ...]:
         and (tool.read_only or not settings.read_only)
         and not settings.lacking(tool.toolset)
     )
+
+
+def lacking(toolset: str, settings: Settings) -> str:
+    """Every setting that the toolset wants and that is not set, where it cannot be offered; else empty."""
+    first = settings.lacking(toolset)
+    space = " and SEGMENT_SPACE_ID" if toolset == "profiles" and settings.space_id is None else ""
+    return f"{first}{space}" if first else ""
 
 
 def definition(tool: Tool, settings: Settings) -> Schema:
@@ -66,12 +77,19 @@ def definition(tool: Tool, settings: Settings) -> Schema:
     }
 
 
-async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment, progress: Progress = untold) -> Answer:
+async def call(
+    name: str,
+    arguments: Mapping[str, Any] | None,
+    segment: Segment,
+    progress: Progress = untold,
+    call_id: str | None = None,
+) -> Answer:
     """What the tool answers, be it success or failure; nothing that went wrong on purpose is raised."""
     tool = None
     try:
         tool = _found(name, segment.settings)
         caller, own = _routed(tool, dict(arguments or {}), segment.settings, progress)
+        caller = replace(caller, call_id=call_id)
         needs_id = tool.answer is Receipt and segment.settings.anonymous_id == "require"
         parsed = parse(tool.arguments, own, identity=needs_id)
         done = await tool.run(parsed, segment, caller)
@@ -82,7 +100,7 @@ async def call(name: str, arguments: Mapping[str, Any] | None, segment: Segment,
 
 def _pointed(result: Result, settings: Settings) -> Result:
     """The answer with the tool that tells more of it, where there is something to tell and the tool is offered."""
-    told = result.status == "accepted" and finding.segment_find_message.toolset in settings.toolsets
+    told = result.status in ("accepted", "queued") and finding.segment_find_message.toolset in settings.toolsets
     return result.model_copy(update={"verify_with": FIND}) if told else result
 
 
@@ -100,8 +118,9 @@ def _found(name: str, settings: Settings) -> Tool:
         return tools[name]
     if tool := next((tool for tool in TOOLS if tool.name == name), None):
         if tool.toolset in settings.toolsets and (setting := settings.lacking(tool.toolset)):
-            hint = f"Ask whoever runs this server to set {setting}."
-            raise NotConfigured(setting, f"{name} needs {setting}, which is not set.", hint=hint)
+            missing = lacking(tool.toolset, settings)
+            hint = f"Ask whoever runs this server to set {missing}."
+            raise NotConfigured(setting, f"{name} needs {missing}: not set.", hint=hint)
         setting = "SEGMENT_READ_ONLY" if settings.read_only else "SEGMENT_TOOLSETS"
         raise NotConfigured(
             setting, f"{name} is switched off here by {setting}.", hint="Ask whoever runs this server to switch it on."

@@ -1,10 +1,13 @@
 """What every answer of a tool has: whether it worked, and if not, why and what to do."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+from segment_tools.receipt import Warned
 
 Progress = Callable[[float, float | None, str], Awaitable[None]]
 """Told by a tool that takes its time: how far it is, of how much (if known), and what it does."""
@@ -50,3 +53,8 @@ class Failure(Answer):
     request_id: str | None = None
     error_message: str
     error: Fault
+
+
+def told(warnings: Sequence[Warned]) -> list[dict[str, Any]] | None:
+    """Warnings as an answer has them."""
+    return [{key: value for key, value in asdict(each).items() if value is not None} for each in warnings] or None

@@ -1,7 +1,8 @@
 """How a profile's tools read: whose, which page or all, what of it is shown, and what is said where there is none."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import Field
@@ -11,11 +12,13 @@ from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, NotFound, Rejected
 from segment_tools.reading import ProfilePage
 from segment_tools.receipt import Warned
-from segment_tools.settings import is_space_id
+from segment_tools.setting_types import is_space_id
 from segment_tools.spec.arguments import Arguments, Flag, one_of
-from segment_tools.spec.profiles import COLLECTIONS, MOST, Asked, Identifier, Leaf, identifier
+from segment_tools.spec.names import printable
+from segment_tools.spec.profiles import COLLECTIONS, MOST, Asked, Identifier, Leaf, another_way, identifier
+from segment_tools.spec.timestamps import parse_timestamp
 from segment_tools.spec.values import Id, Name
-from segment_tools.tools._answer import Answer
+from segment_tools.tools._answer import Answer, told
 from segment_tools.tools._shown import MOST_BYTES, MOST_BYTES_WHOLE, fitted, masked, size
 from segment_tools.tools._tool import Caller
 
@@ -103,7 +106,9 @@ CUT = Warned(
 def missing(answer: type[_A], arguments: ProfileArguments, who: Who) -> _A:
     """The answer where there is no such profile: data, unless it was asked to be an error."""
     kind = who.identifier.type
-    hint = f"No profile has this {kind} in {who.collection} of this space. Look-ups need the type the id was sent as."
+    other = another_way(str(arguments.id), arguments.id_type, who.collection)
+    other = other or "Look-ups need the type the id was sent as."
+    hint = f"No profile has this {printable(kind)} in {who.collection} of this space. {other}"
     if arguments.error_if_missing:
         raise NotFound("Segment has no such profile.", status_code=404, hint=hint, code="profile_not_found")
     return answer.model_validate({**common(who, who.warnings), "found": False, "hint": hint}, by_name=True)
@@ -117,10 +122,6 @@ def common(who: Who, warnings: Sequence[Warned]) -> dict[str, Any]:
         "collection": who.collection,
         "warnings": told(warnings),
     }
-
-
-def told(warnings: Sequence[Warned]) -> list[dict[str, Any]] | None:
-    return [{key: value for key, value in asdict(each).items() if value is not None} for each in warnings] or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +142,15 @@ async def listed_in(
     query = {**_query(arguments, leaf), "limit": str(limit), **({"next": arguments.cursor} if arguments.cursor else {})}
     verbose = bool(getattr(arguments, "verbose", None))
     hide = segment.settings.profile_hide_traits
+    asked_for = _no_time(arguments, segment.outside.now())
 
     async def read(query: Mapping[str, str]) -> ProfilePage | None:
         return await segment.read(leaf_of(who, leaf, query))
 
-    page = await read(query)
+    try:
+        page = await read(query)
+    except Rejected as error:
+        raise _of_the_cursor(error) if arguments.cursor and error.status_code == _WRONG else error from None
     if page is None:
         return None
     items = items_of(page, leaf, hide, verbose=verbose)
@@ -154,7 +159,7 @@ async def listed_in(
         # Asked for again with as many as fit, so that the next cursor goes on right behind them.
         page = await read({**query, "limit": str(len(fit.items))}) or page
         fit = fitted(items_of(page, leaf, hide, verbose=verbose), most, bool(arguments.whole))
-        return _listed_as(who, fit.items, page.next, cut=True, truncated=True)
+        return _listed_as(who, fit.items, page.next, (*asked_for, CUT), truncated=True)
     shown, truncated = list(fit.items), False
     seen = {page.next}
     while arguments.all and page.next and not truncated:
@@ -171,11 +176,57 @@ async def listed_in(
         shown += more.items
         fit, page = replace(fit, cut=fit.cut or more.cut), following
         seen.add(following.next)
-    return _listed_as(who, shown, page.next, cut=fit.cut, truncated=truncated)
+    if not arguments.cursor and not page.next:
+        asked_for = (*asked_for, *_not_found(getattr(arguments, "include", None), leaf, shown))
+    return _listed_as(who, shown, page.next, (*asked_for, *((CUT,) if fit.cut else ())), truncated=truncated)
 
 
-def _listed_as(who: Who, items: list[Any], following: str, *, cut: bool, truncated: bool) -> Listed:
-    warnings = (*who.warnings, *((CUT,) if cut else ()))
+_WRONG = 400
+
+
+def _of_the_cursor(error: Rejected) -> Rejected:
+    """The refusal of a look-up with a cursor: where Segment takes the other arguments, it is that."""
+    hint = "Pass cursor as nextCursor of the page before gave it, with the same other arguments, or leave it out."
+    status, traced = error.status_code, error.request_id
+    mended = Rejected(error.message, status_code=status, hint=hint, code="invalid_value", request_id=traced)
+    mended.field = "cursor"
+    return mended
+
+
+_NAMES: dict[Leaf, Callable[[Any], Any]] = {
+    "traits": lambda item: item[0],
+    "events": lambda item: item.get("event"),
+    "external_ids": lambda item: item.get("type"),
+    "properties": lambda item: item.get("key"),
+}
+
+
+def _not_found(include: Sequence[str] | None, leaf: Leaf, items: Sequence[Any]) -> tuple[Warned, ...]:
+    """A warning of the names that were asked for and that none of the items has."""
+    found = {_NAMES[leaf](item) for item in items} if include else set[Any]()
+    absent = [printable(name) for name in include or () if name not in found]
+    if not absent:
+        return ()
+    shown = ", ".join(absent[:_MOST_NAMES]) + (f" and {more} more" if (more := len(absent) - _MOST_NAMES) > 0 else "")
+    return (Warned("not_found", f"Not there: {shown}. Names are matched exactly, capitals included.", "include"),)
+
+
+_MOST_NAMES = 20
+"""Ours: how many names one warning repeats."""
+
+
+def _no_time(arguments: PageArguments, now: datetime) -> tuple[Warned, ...]:
+    """A warning of a time in which nothing can have happened."""
+    start, end = (parse_timestamp(getattr(arguments, name, None) or "") for name in ("start", "end"))
+    if start and end and start >= end:
+        return (Warned("empty_time", "start is not before end, so no event can be found.", "start"),)
+    if start and start > now:
+        return (Warned("empty_time", "start is in the future, so no event can be found.", "start"),)
+    return ()
+
+
+def _listed_as(who: Who, items: list[Any], following: str, more: Sequence[Warned], *, truncated: bool) -> Listed:
+    warnings = (*who.warnings, *more)
     facts = {"count": len(items), "next_cursor": following or None, "truncated": truncated or None}
     return Listed(items, {**common(who, warnings), **facts}, warnings)
 

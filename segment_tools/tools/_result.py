@@ -19,7 +19,7 @@ REFUSED, ANSWERED, TROUBLE = -1, 200, 500
 class Result(Answer):
     """The superset of what the tools that send answer."""
 
-    status: Literal["accepted", "dry_run"] | None = None
+    status: Literal["accepted", "queued", "dry_run"] | None = None
     event: str | None = None
     name: str | None = None
     category: str | None = None
@@ -35,6 +35,7 @@ class Result(Answer):
     """The tool that tells later whether Segment kept it."""
     timestamp: str | None = None
     sent: bool | None = None
+    attempts: int | None = None
     status_code: Literal[-1, 200, 500]
     original_status_code: int | None = None
     response_body: dict[str, Any]
@@ -46,8 +47,8 @@ class Result(Answer):
 
 
 _COMMON = (
-    "success", "status", "timestamp", "sent", "statusCode", "originalStatusCode", "responseBody", "errorMessage",
-    "error", "warnings", "request",
+    "success", "status", "timestamp", "sent", "attempts", "statusCode", "originalStatusCode", "responseBody",
+    "errorMessage", "error", "warnings", "request",
 )  # fmt: skip
 
 
@@ -85,11 +86,10 @@ def _open(schema: Schema) -> Schema:
 
 
 def success(tool: Tool, receipt: Receipt) -> Result:
-    """The answer to a call that Segment accepted, or to one that a dry run held back."""
-    dry = receipt.status == "dry_run"
+    """The answer to a call that Segment accepted, that the outbox has, or that a dry run held back."""
     return Result(
         success=True,
-        status="dry_run" if dry else "accepted",
+        status="accepted" if receipt.status == "failed" else receipt.status,
         status_code=ANSWERED,
         error_message="",
         **_facts(tool, receipt),
@@ -137,6 +137,7 @@ def _facts(tool: Tool, receipt: Receipt) -> dict[str, Any]:
     """What the tool repeats of its messages, and what is known of their delivery."""
     found: dict[str, Any] = {
         "sent": receipt.sent,
+        "attempts": receipt.attempts or None,
         "original_status_code": receipt.status_code,
         "response_body": dict(receipt.response_body),
         "warnings": _grouped(receipt.warnings) or None,
@@ -145,8 +146,8 @@ def _facts(tool: Tool, receipt: Receipt) -> dict[str, Any]:
         return found
     found["timestamp"] = receipt.messages[0]["timestamp"]
     if "messageIds" in tool.echoes:
-        accepted = len(receipt.messages) if receipt.status == "dry_run" else receipt.accepted
-        return {**found, "message_ids": list(receipt.message_ids), "count": accepted, "timestamp": None}
+        taken = len(receipt.messages) if receipt.status == "dry_run" else receipt.accepted + receipt.queued
+        return {**found, "message_ids": list(receipt.message_ids), "count": taken, "timestamp": None}
     message = receipt.messages[0]
     echoed = {_FIELDS[name]: message.get(name) for name in tool.echoes}
     if "traits" in tool.echoes:

@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 from segment_tools.client import Segment
 from segment_tools.receipt import Receipt
 from segment_tools.settings import Settings
-from segment_tools.spec.messages import ORDER
+from segment_tools.spec.messages import ORDER, AnyMessage
 from segment_tools.tools._answer import Answer, Progress, untold
 
 Schema = dict[str, Any]
@@ -24,12 +24,18 @@ Schema = dict[str, Any]
 class Caller:
     """What a call brings besides its tool's arguments.
 
-    Which source it goes to, a configured one's name or a key of its own, and who wants to know how far it is.
+    Which source it goes to, a configured one's name or a key of its own, who wants to know how far it is, and what
+    repeats of the same call have in common.
     """
 
     source: str | None = None
     write_key: str | None = field(default=None, repr=False)
     progress: Progress = field(default=untold, repr=False)
+    call_id: str | None = field(default=None, repr=False)
+
+    async def send(self, segment: Segment, message: AnyMessage) -> Receipt:
+        """Send the message where the caller wants it."""
+        return await segment.send(message, source=self.source, write_key=self.write_key, call=self.call_id)
 
 
 Run = Callable[[Any, Segment, Caller], Awaitable[Receipt | Answer]]

@@ -7,11 +7,12 @@ from typing import Annotated, Any, cast
 from pydantic import Field
 
 from segment_tools.client import Segment
-from segment_tools.errors import InvalidMessage, SegmentError
+from segment_tools.errors import InvalidMessage, SegmentError, Unavailable
+from segment_tools.receipt import Warned
 from segment_tools.spec.arguments import Arguments, whole
 from segment_tools.spec.profiles import MOST, Asked, Identifier, identifier
-from segment_tools.spec.values import Id, MessageId, Name
-from segment_tools.tools._answer import Answer
+from segment_tools.spec.values import Id, KnownMessageId, Name
+from segment_tools.tools._answer import Answer, told
 from segment_tools.tools._tool import Caller, tool
 
 LONGEST_WAIT_SECONDS = 120
@@ -25,12 +26,12 @@ _PAGES = 3
 class FindArguments(Arguments):
     """Which message, and for how long to look."""
 
-    message_id: MessageId = Field(default=None, description="messageId of the answer that sent it")
+    message_id: KnownMessageId = Field(default=None, description="messageId of the answer that sent it")
     event: Name = Field(default=None, description="A track's event name, instead of messageId or beside it")
     user_id: Id = Field(default=None, description="The message's userId; a profile is found by it")
     anonymous_id: Id = Field(default=None, description="The message's anonymousId, without a userId")
     wait_seconds: Annotated[int | None, whole(0, LONGEST_WAIT_SECONDS)] = Field(
-        default=None, description="How long to look for it; default 0, once"
+        default=None, description="How long to look for it, below your host's own time-out; default 0, once"
     )
 
 
@@ -46,6 +47,7 @@ class FoundAnswer(Answer):
     event: str | None = None
     at: str | None = None
     waited_seconds: float | None = None
+    warnings: list[dict[str, Any]] | None = None
 
 
 @tool(title="Find a message again", toolset="connection", read_only=True, idempotent=True)
@@ -83,6 +85,7 @@ class _Found:
     known_from: str | None = None
     facts: Mapping[str, Any] | None = None
     worth_waiting: bool = False
+    warnings: tuple[Warned, ...] = ()
 
     def answer(self, waited: float | None) -> FoundAnswer:
         """As the tool answers it."""
@@ -91,19 +94,32 @@ class _Found:
             known_from=self.known_from,
             explanation=self.explanation,
             waited_seconds=waited,
+            warnings=told(self.warnings),
             **(self.facts or {}),
         )
 
 
 async def _look(arguments: FindArguments, segment: Segment) -> _Found:
+    """What is known of it; in a dry run only of what others sent."""
+    found = await _looked(arguments, segment)
+    if segment.settings.dry_run and found.status == _UNKNOWN:
+        return _Found(_UNKNOWN, "A dry run (SEGMENT_DRY_RUN) sends nothing, so there is nothing to look up.")
+    return found
+
+
+async def _looked(arguments: FindArguments, segment: Segment) -> _Found:
     """The sandbox knows everything; a profile some things, later."""
-    row = await segment.sandbox_message(_filters(arguments))
+    try:
+        row = await segment.sandbox_message(_filters(arguments))
+    except Unavailable as error:
+        return _Found(_UNKNOWN, f"The sandbox cannot be asked. {error}", worth_waiting=True)
     if row is not None:
-        return _by_sandbox(row)
+        return _by_sandbox(row, arguments)
     who = _who(arguments)
     settings = segment.settings
     if settings.profile_token is None or settings.space_id is None:
-        missing = "SEGMENT_PROFILE_TOKEN" if settings.profile_token is None else "SEGMENT_SPACE_ID"
+        lacking = {"SEGMENT_PROFILE_TOKEN": settings.profile_token, "SEGMENT_SPACE_ID": settings.space_id}
+        missing = " and ".join(name for name, value in lacking.items() if value is None)
         text = f"Segment tells nobody what became of a message but in its debugger, and in profiles: set {missing}."
         return _Found(_UNKNOWN, text)
     if who is None:
@@ -129,10 +145,17 @@ def _who(arguments: FindArguments) -> Identifier | None:
     return identifier(arguments.anonymous_id, "anonymous_id", "users")[0] if arguments.anonymous_id else None
 
 
-def _by_sandbox(row: Mapping[str, Any]) -> _Found:
+_NOT_THERE = (
+    "The sandbox has no such message (yet). Check the id and the names; pass waitSeconds if it was only just sent, or "
+    "send it again with the same messageId."
+)
+
+
+def _by_sandbox(row: Mapping[str, Any], arguments: FindArguments) -> _Found:
     if not row:
-        return _Found(_UNKNOWN, "The sandbox has no such message (yet).", "sandbox", worth_waiting=True)
+        return _Found(_UNKNOWN, _NOT_THERE, "sandbox", worth_waiting=True)
     message: Mapping[str, Any] = row.get("message") or row.get("sent") or {}
+    warnings = _differing(message, arguments)
     facts = {
         "message_id": _text(message.get("messageId")),
         "type": _text(message.get("type")),
@@ -140,10 +163,20 @@ def _by_sandbox(row: Mapping[str, Any]) -> _Found:
         "at": _text(row.get("receivedAt")),
     }
     if not row.get("discarded"):
-        return _Found(_KEPT, "The sandbox took it, as Segment would.", "sandbox", facts)
+        return _Found(_KEPT, "The sandbox took it, as Segment would.", "sandbox", facts, warnings=warnings)
     facts["reason"] = _text(row["discarded"])
     text = _text(row.get("meaning")) or "Segment would drop it; the sandbox's debugger says why."
-    return _Found(_DISCARDED, text, "sandbox", facts)
+    return _Found(_DISCARDED, text, "sandbox", facts, warnings=warnings)
+
+
+def _differing(message: Mapping[str, Any], arguments: FindArguments) -> tuple[Warned, ...]:
+    """What was said of the message and is not so: it was found by its messageId alone."""
+    said = {"event": arguments.event, "userId": arguments.user_id, "anonymousId": arguments.anonymous_id}
+    return tuple(
+        Warned("other_message", f"The message of this messageId has not this {name}: check which one you mean.", name)
+        for name, value in said.items()
+        if value is not None and str(message.get(name, "")) != value
+    )
 
 
 def _text(value: object) -> str | None:

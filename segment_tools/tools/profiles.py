@@ -12,6 +12,7 @@ from segment_tools.receipt import Warned
 from segment_tools.spec.arguments import Flag, Names, one_of, whole
 from segment_tools.spec.profiles import MOST
 from segment_tools.spec.values import Timestamp
+from segment_tools.tools._answer import told
 from segment_tools.tools._profile_pages import (
     CUT,
     PageAnswer,
@@ -25,7 +26,6 @@ from segment_tools.tools._profile_pages import (
     leaf_of,
     listed_in,
     missing,
-    told,
 )
 from segment_tools.tools._shown import MOST_BYTES, fitted, masked, shortened
 from segment_tools.tools._tool import Caller, tool
@@ -153,15 +153,24 @@ async def segment_get_profile(arguments: ProfileArguments, segment: Segment, cal
     hide = segment.settings.profile_hide_traits
     listed = [items_of(page, leaf, hide, verbose=False) for page, leaf in zip(pages, leaves, strict=True)]
     shown = [fitted(items, share, whole=False) for items, share in zip(listed, shares, strict=True)]
-    left_out = any(page is not None and page.next for page in (pages[0], pages[1]))
-    dropped = any(len(fit.items) < len(items) for fit, items in zip(shown, listed, strict=True))
+    ended = [page is None or not page.next for page in pages[:2]]  # of events, only the newest are meant
+    parts = zip(_GO_ON, shown, listed, [*ended, True], strict=True)
+    cut = [place for place, fit, items, end in parts if not end or len(fit.items) < len(items)]
     return WholeAnswer(
         traits=dict(shown[0].items),
         external_ids=shown[1].items,
         events=shown[2].items,
-        truncated=True if left_out or dropped else None,
+        truncated=True if cut else None,
+        hint=f"There are more {'; more '.join(cut)}." if cut else None,
         **common(who, [*who.warnings, *([CUT] if any(fit.cut for fit in shown) else [])]),
     )
+
+
+_GO_ON = (
+    "traits: go on with segment_get_profile_traits",
+    "externalIds: go on with segment_get_profile_external_ids",
+    "events: go on with segment_get_profile_events",
+)
 
 
 @tool(title="Read a profile's traits", toolset="profiles", read_only=True, idempotent=True)

@@ -36,7 +36,7 @@ async def segment_track(message: Track, segment: Segment, caller: Caller) -> Rec
     A server has no browser: pass ip, locale and timezone in context yourself. Returns messageId; 'accepted'
     means that Segment took the request, not that the key exists or the message is kept.
     """
-    return await segment.send(message, source=caller.source, write_key=caller.write_key)
+    return await caller.send(segment, message)
 
 
 class IdentifyArguments(Identify):
@@ -71,7 +71,7 @@ async def segment_identify(message: IdentifyArguments, segment: Segment, caller:
     proof that Segment keeps them.
     """
     identify, overruled = message.message()
-    receipt = await segment.send(identify, source=caller.source, write_key=caller.write_key)
+    receipt = await caller.send(segment, identify)
     return receipt.with_warnings(overruled)
 
 
@@ -83,7 +83,7 @@ async def segment_page(message: Page, segment: Segment, caller: Caller) -> Recei
     pass ip, locale and timezone in context yourself. Returns messageId; 'accepted' is no proof that Segment
     keeps it.
     """
-    return await segment.send(message, source=caller.source, write_key=caller.write_key)
+    return await caller.send(segment, message)
 
 
 @tool(title="Record a screen view", echoes=("name", "category", "userId", "anonymousId", "messageId"))
@@ -93,7 +93,7 @@ async def segment_screen(message: Screen, segment: Segment, caller: Caller) -> R
     Web pages: segment_page; actions: segment_track. Needs userId or anonymousId. Returns messageId;
     'accepted' is no proof that Segment keeps it.
     """
-    return await segment.send(message, source=caller.source, write_key=caller.write_key)
+    return await caller.send(segment, message)
 
 
 @tool(title="Put a user into a group", echoes=("groupId", "userId", "anonymousId", "messageId"), idempotent=True)
@@ -103,7 +103,7 @@ async def segment_group(message: Group, segment: Segment, caller: Caller) -> Rec
     A user's own traits: segment_identify. Needs groupId, and userId or anonymousId. Segment has no call to
     leave a group. Returns messageId; 'accepted' is no proof that Segment keeps it.
     """
-    return await segment.send(message, source=caller.source, write_key=caller.write_key)
+    return await caller.send(segment, message)
 
 
 @tool(
@@ -119,7 +119,7 @@ async def segment_alias(message: Alias, segment: Segment, caller: Caller) -> Rec
     account's id. Few destinations need it; Segment's profiles join by segment_identify with both ids. Returns
     messageId; 'accepted' is no proof that Segment keeps it.
     """
-    return await segment.send(message, source=caller.source, write_key=caller.write_key)
+    return await caller.send(segment, message)
 
 
 def _item_schema() -> Schema:
@@ -213,7 +213,7 @@ async def segment_batch(message: BatchArguments, segment: Segment, caller: Calle
     'accepted' is no proof that Segment keeps them.
     """
     messages, overruled = message.messages(identity=segment.settings.anonymous_id == "require")
-    receipt = await segment.send_batch(messages, source=caller.source, write_key=caller.write_key)
+    receipt = await segment.send_batch(messages, source=caller.source, write_key=caller.write_key, call=caller.call_id)
     return receipt.with_warnings(overruled)
 
 

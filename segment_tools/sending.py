@@ -1,0 +1,309 @@
+"""What becomes of a call to send: answered from before, sent now, or kept in the outbox to be sent later."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+from segment_tools import wire
+from segment_tools.attempts import Surroundings
+from segment_tools.data_plane import DataPlane
+from segment_tools.delivery import Courier
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Unavailable, Undelivered
+from segment_tools.outbox import Entry, Known, Outbox, open_outbox
+from segment_tools.receipt import Receipt, Warned
+from segment_tools.remembered import Remembered
+from segment_tools.settings import Settings
+from segment_tools.spec.messages import AnyMessage
+from segment_tools.spec.timestamps import iso_utc
+from segment_tools.stamping import Stamped, derived, stamped
+
+Messages = Sequence[Mapping[str, Any]]
+ToRequests = Callable[[Messages, str, str | None], list[wire.Request]]
+"""The requests that carry stamped messages in order, sent at the given time, with the write key in them or not."""
+
+_ACCEPTED_STATUS, _ACCEPTED_BODY = 200, {"success": True}
+"""Segment's answer to what it takes, for those who ask again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call goes: a configured source by name (empty: the one of `SEGMENT_WRITE_KEY`), or a key of its own."""
+
+    write_key: str = field(repr=False)
+    name: str | None
+    """None for a call's own key, which is not kept anywhere: what cannot be sent now cannot be sent later."""
+
+
+class Sender:
+    """Sends messages to one data plane; with an outbox, later what cannot be sent now."""
+
+    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane) -> None:
+        self._settings, self._outside, self._plane = settings, outside, plane
+        self._courier: Courier | None = None
+        self._remembered = Remembered(outside.monotonic)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._noting: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    @property
+    def courier(self) -> Courier | None:
+        """What delivers the outbox, which is opened when it is first asked for; None without an outbox.
+
+        Raises:
+            NotConfigured: what `SEGMENT_OUTBOX` names is no outbox.
+        """
+        settings = self._settings
+        if self._courier is None and settings.outbox is not None and not settings.dry_run:
+            outbox = open_outbox(settings.outbox.get_secret_value(), settings.outbox_max_bytes, self._outside.now)
+            self._courier = Courier(outbox, self._plane, settings.key_of, self._outside)
+        return self._courier
+
+    def start(self) -> None:
+        """Deliver what the outbox has, in the running event loop."""
+        if (courier := self.courier) is not None and not self._settings.read_only:
+            courier.begin()
+
+    async def aclose(self) -> None:
+        """Deliver what the outbox has for as long as the settings say, and keep the rest."""
+        courier = self._courier
+        self._closing = True
+        try:
+            await asyncio.gather(*self._noting, return_exceptions=True)
+            if courier is not None:
+                await courier.end(self._settings.flush_seconds)
+        finally:
+            self._courier, self._closing = None, False
+
+    async def send(
+        self,
+        messages: Sequence[AnyMessage],
+        indices: Sequence[int | None],
+        to_requests: ToRequests,
+        route: Callable[[], Route],
+        call: str | None,
+    ) -> Receipt:
+        """See `Segment.send`. `call` is what a repeat of the same call has in common with it, if anything."""
+        now = self._outside.now()
+        generate = self._settings.anonymous_id == "generate"
+        derive = derived(call) if call is not None and self._settings.derive_message_id else None
+        done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive)
+        receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
+        if self._settings.dry_run:
+            requests = to_requests(receipt.messages, iso_utc(now), None)
+            return replace(receipt, status="dry_run", requests=tuple(json.loads(each.body) for each in requests))
+        if self._closing:
+            raise _with_receipt(_ending(), receipt)
+        pack = partial(self._packed, to_requests, iso_utc(now), found := route())
+        job = _Job(done, pack(done), pack, found, receipt)
+        async with self._alone(each.message_id for each in done if each.named):
+            return await self._once(job)
+
+    def _packed(
+        self, to_requests: ToRequests, sent_at: str, route: Route, messages: Sequence[Stamped]
+    ) -> Sequence[wire.Request]:
+        return to_requests([each.fields for each in messages], sent_at, self._plane.key_in_body(route.write_key))
+
+    @asynccontextmanager
+    async def _alone(self, message_ids: Iterable[str]) -> AsyncGenerator[None]:
+        """One call at a time for each id, so that a repeat made meanwhile waits for the first result."""
+        async with AsyncExitStack() as stack:
+            for name in sorted(message_ids):
+                await stack.enter_async_context(self._turns.setdefault(name, asyncio.Lock()))
+            yield
+
+    async def _once(self, job: "_Job") -> Receipt:
+        courier = self.courier if job.route.name is not None else None
+        lanes = {each.message_id: _lane(job.route, each) for each in job.messages}
+        known, waiting = self._remembered.look(each.message_id for each in job.messages if each.named), False
+        if courier is not None:
+            try:
+                found, busy = await courier.outbox.look(list(lanes), list(set(lanes.values())))
+                known, waiting = {**known, **found}, bool(busy)
+            except Unavailable as error:
+                if self._settings.delivery == "queued":
+                    raise _with_receipt(error, job.receipt) from None
+                job = job.warned("outbox_unavailable", f"{error.message} The message was sent without it.")
+        job = _unknown_of(job, known)
+        if not job.messages:
+            return job.receipt
+        if courier is not None and (waiting or self._settings.delivery == "queued"):
+            if waiting and self._settings.delivery == "direct":
+                text = "Earlier messages of the same user wait in the outbox: this one is delivered after them."
+                job = job.warned("queued", text)
+            return await self._keep(courier, job, job.messages, lanes)
+        return await self._deliver(courier, job, lanes)
+
+    async def _deliver(self, courier: Courier | None, job: "_Job", lanes: Mapping[str, str]) -> Receipt:
+        """Send it now; what that does not achieve for a reason that may pass goes to the outbox."""
+        deadline = self._outside.monotonic() + self._settings.timeout_seconds
+        receipt, left = job.receipt, list(job.messages)
+        for request in job.requests:
+            try:
+                accepted, attempts = await self._plane.send(request, job.route.write_key, deadline)
+            except Undelivered as error:
+                error.receipt = receipt = replace(
+                    receipt,
+                    sent=error.sent or receipt.sent,
+                    attempts=receipt.attempts + error.attempts,
+                    status_code=error.status_code,
+                    response_body=error.response_body,
+                )
+                if courier is None or not error.retryable:
+                    raise
+                text = f"{error.message} The outbox keeps what was not delivered, and goes on trying."
+                later = replace(job, receipt=receipt).warned("queued", text)
+                try:
+                    return await self._keep(courier, later, left, lanes)
+                except Unavailable as full:
+                    _log.warning("not delivered, and not kept: %s", full.message)
+                    raise error from None
+            self._note(courier, left[: request.count])
+            left = left[request.count :]
+            receipt = replace(
+                receipt,
+                sent=True,
+                attempts=receipt.attempts + attempts,
+                status_code=accepted.status,
+                response_body=accepted.body,
+                accepted=receipt.accepted + request.count,
+            )
+        return replace(receipt, status="queued" if receipt.queued else "accepted")
+
+    async def _keep(
+        self, courier: Courier, job: "_Job", messages: Sequence[Stamped], lanes: Mapping[str, str]
+    ) -> Receipt:
+        """Put the messages into the outbox; they are on disk when this returns."""
+        name = job.route.name or ""
+        entries = [
+            Entry(
+                message_id=each.message_id,
+                lane=lanes[each.message_id],
+                source=name,
+                body=wire.encoded(each.fields),
+                digest=each.digest,
+                timestamp=str(each.fields["timestamp"]),
+            )
+            for each in messages
+        ]
+        try:
+            await courier.outbox.add(entries, self._outside.now())
+        except Unavailable as error:
+            raise _with_receipt(error, job.receipt) from None
+        courier.begin()
+        return replace(job.receipt, status="queued", queued=job.receipt.queued + len(messages))
+
+    def _note(self, courier: Courier | None, messages: Sequence[Stamped]) -> None:
+        """Remember what was accepted; the outbox tells the fleet, and nobody waits for it: Segment knows it too."""
+        known = [Known(each.message_id, each.digest, "accepted", str(each.fields["timestamp"])) for each in messages]
+        self._remembered.put(known)
+        if courier is not None:
+            task = asyncio.create_task(self._told(courier.outbox, known))
+            self._noting.add(task)
+            task.add_done_callback(self._noting.discard)
+
+    async def _told(self, outbox: Outbox, known: Sequence[Known]) -> None:
+        try:
+            await outbox.remember(known, self._outside.now())
+        except Unavailable as error:
+            _log.info("what was accepted is not remembered for others: %s", error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A call under way: what is still to be sent, and what is known of all of it."""
+
+    messages: Sequence[Stamped]
+    requests: Sequence[wire.Request]
+    pack: Callable[[Sequence[Stamped]], Sequence[wire.Request]]
+    route: Route
+    receipt: Receipt
+
+    def warned(self, code: str, text: str) -> "_Job":
+        """The same, with a warning more."""
+        return replace(self, receipt=self.receipt.with_warnings([Warned(code, text)]))
+
+
+def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
+    """The job without what an earlier call has had accepted or queued; the receipt tells the first results of that.
+
+    Raises:
+        InvalidMessage: an id that another message has.
+    """
+    before = [(each, known[each.message_id]) for each in job.messages if each.message_id in known]
+    if not before:
+        return job
+    if others := [_taken(each) for each, first in before if first.digest != each.digest]:
+        raise InvalidMessage(others)
+    first_of = {each.message_id: first for each, first in before}
+    rest = [each for each in job.messages if each.message_id not in first_of]
+    messages = tuple(
+        {**fields, "timestamp": first_of[fields["messageId"]].timestamp} if fields["messageId"] in first_of else fields
+        for fields in job.receipt.messages
+    )
+    queued = sum(first.status == "queued" for first in first_of.values())
+    text = "This was accepted before under the same messageId, so it was not sent again."
+    receipt = replace(
+        job.receipt,
+        messages=messages,
+        status="queued" if queued else "accepted",
+        accepted=len(before) - queued,
+        queued=queued,
+        sent=queued < len(before),
+        status_code=_ACCEPTED_STATUS if queued < len(before) else None,
+        response_body=_ACCEPTED_BODY if queued < len(before) else {},
+    ).with_warnings(Warned("already_accepted", text, "messageId", each.index) for each, _ in before)
+    return replace(job, messages=rest, requests=job.pack(rest) if rest else [], receipt=receipt)
+
+
+def _ending() -> Unavailable:
+    text = "The server is about to end and takes no more messages."
+    return Unavailable(text, hint="Try again with the same messageId once it runs again.", code="ending", sent=False)
+
+
+def _taken(message: Stamped) -> Problem:
+    text = "messageId is that of another message, sent within the last 24 hours; Segment would drop this one."
+    hint = "Leave messageId out, or pass a new one; only a repeat of the same message may have its id."
+    return Problem("duplicate_message_id", text, hint, "messageId", message.index)
+
+
+def _with_receipt(error: Unavailable, receipt: Receipt) -> Unavailable:
+    error.receipt = receipt
+    error.sent = receipt.sent
+    return error
+
+
+def _lane(route: Route, message: Stamped) -> str:
+    """What the messages of one person to one source have in common, and tells nothing of the person."""
+    return hashlib.blake2b(f"{route.name}\0{message.person}".encode(errors="surrogatepass"), digest_size=12).hexdigest()
+
+
+def route_of(settings: Settings, source: str | None, write_key: str | None) -> Route:
+    """The one place that decides which key a call uses.
+
+    Raises:
+        InvalidMessage: the source is none of the configured ones, or is missing.
+        NotConfigured: there is no key.
+    """
+    if write_key is not None:
+        return Route(write_key, None)
+    pass_one = f"Pass one of {', '.join(settings.sources)}."
+    if source is not None and source not in settings.sources:
+        raise InvalidMessage.of("invalid_value", "source is not a configured one.", pass_one, "source")
+    if source is None and settings.write_key is None and len(settings.sources) == 1:
+        source = next(iter(settings.sources))
+    key = settings.key_of(source or "")
+    if key is not None:
+        return Route(key, source or "")
+    if settings.sources:
+        raise InvalidMessage.of("missing_field", "source is required: several are configured.", pass_one, "source")
+    hint = "Ask whoever runs this server to set SEGMENT_WRITE_KEY, or pass writeKey if you were given one."
+    raise NotConfigured("SEGMENT_WRITE_KEY", "No write key is configured.", hint=hint)

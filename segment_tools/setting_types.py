@@ -1,0 +1,169 @@
+"""What the settings' values may be, each with the sentence that a wrong one gets; none repeats the value."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator, SecretStr
+
+from segment_tools.addresses import base_url, wrong
+
+_KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
+_PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
+_LEAST_BITS, _KEY_FILE_BYTES = 2048, 64 * 1024
+_REDIS = r"(redis://|rediss://|unix://)[^\x00-\x1f]+"
+
+
+def is_write_key(value: object) -> bool:
+    """Whether the value could be a write key at all: text without spaces, quotes or colons."""
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None and value not in _PLACEHOLDERS
+
+
+def is_space_id(text: str) -> bool:
+    """Whether this could be a space's id: letters, digits, `_` and `-`, so that it cannot lead to another path."""
+    return re.fullmatch("[A-Za-z0-9_-]{1,100}", text) is not None
+
+
+def _shown(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _write_key(value: object) -> SecretStr:
+    text = _shown(value)
+    if not is_write_key(text):
+        raise wrong("is not a write key: copy it from Segment > Sources > your source > Settings > API Keys")
+    return SecretStr(str(text))
+
+
+def _sources(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed: object = json.loads(value)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict) or not all(map(_is_name, cast("dict[str, Any]", parsed))):
+        raise wrong('must be a JSON object of name to write key, such as {"web": "KEY", "ios": "KEY"}')
+    return cast("dict[str, Any]", parsed)
+
+
+def _is_name(text: str) -> bool:
+    return bool(text.strip()) and text.isprintable()
+
+
+def _secret(value: object) -> SecretStr:
+    text = _shown(value)
+    if not isinstance(text, str) or not re.fullmatch("[!-~]+", text):
+        raise wrong("must be plain text without spaces, as Segment shows it")
+    return SecretStr(text)
+
+
+def _inbox(value: object) -> SecretStr:
+    """The address, which may hold a server's password."""
+    text = str(_shown(value))
+    if not re.fullmatch(rf"sqlite:///[^\x00-\x1f]+|{_REDIS}", text):
+        raise wrong("is no address of an inbox: pass sqlite:///inbox.db or redis://localhost:6379/0")
+    return SecretStr(text)
+
+
+def _outbox(value: object) -> SecretStr:
+    """The address, which may hold a server's password."""
+    text = str(_shown(value))
+    if not re.fullmatch(rf"memory:|sqlite:///[^\x00-\x1f]+|{_REDIS}", text):
+        raise wrong("is no address of an outbox: pass sqlite:///outbox.db or redis://localhost:6379/0")
+    return SecretStr(text)
+
+
+def _redis(value: object) -> SecretStr:
+    text = str(_shown(value))
+    if not re.fullmatch(_REDIS, text):
+        raise wrong("is no address of a Redis server: pass redis://localhost:6379/0, rediss://… or unix:///path")
+    return SecretStr(text)
+
+
+def _space_id(value: object) -> object:
+    if isinstance(value, str) and not is_space_id(value):
+        raise wrong("is not a space's id, such as spa_abc123: copy it from Unify > Unify settings > API access")
+    return value
+
+
+def _words(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _patterns(value: object) -> object:
+    """Names with commas between them; a name may have spaces in it."""
+    if not isinstance(value, str):
+        return value
+    if not value.isprintable():
+        raise wrong("must be names or patterns, separated by commas")
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _url(value: object) -> object:
+    return base_url(value) if isinstance(value, str) else value
+
+
+def _private_key(value: object) -> SecretStr:
+    r"""The key in PEM, from text, in which `\n` stands for the end of a line, or from a file."""
+    text = str(_shown(value)).strip()
+    pem = text.replace("\\n", "\n") if "-----BEGIN" in text else _file(text)
+    if not _is_rsa(pem):
+        raise wrong(
+            f"holds no RSA private key of {_LEAST_BITS} bits or more in PEM, without a password; make one with "
+            "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out private.pem"
+        )
+    return SecretStr(pem)
+
+
+def _file(name: str) -> str:
+    try:
+        with Path(name).expanduser().open(encoding="utf-8") as file:
+            return file.read(_KEY_FILE_BYTES)
+    except (OSError, ValueError, RuntimeError):
+        raise wrong("is neither a private key in PEM nor a file that can be read") from None
+
+
+def _is_rsa(pem: str) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
+        return False
+    return isinstance(key, RSAPrivateKey) and key.key_size >= _LEAST_BITS
+
+
+def _oauth_id(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch("[!-~]{1,200}", value):
+        raise wrong("must be an id without spaces: copy it from Segment > Settings > Access Management > Apps")
+    return value
+
+
+def _scope(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch("[a-z_:]+( [a-z_:]+)*", value):
+        raise wrong("must be scopes separated by spaces, such as tracking_api:write")
+    return value
+
+
+def _oauth_url(value: object) -> object:
+    return base_url(value).removesuffix("/token") if isinstance(value, str) else value
+
+
+WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
+Sources = Annotated[dict[str, WriteKey], BeforeValidator(_sources)]
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+OutboxAddress = Annotated[SecretStr, BeforeValidator(_outbox)]
+InboxAddress = Annotated[SecretStr, BeforeValidator(_inbox)]
+RedisAddress = Annotated[SecretStr, BeforeValidator(_redis)]
+SpaceId = Annotated[str, BeforeValidator(_space_id)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+Url = Annotated[str, BeforeValidator(_url)]
+PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key)]
+OAuthId = Annotated[str, BeforeValidator(_oauth_id)]
+OAuthScope = Annotated[str, BeforeValidator(_scope)]
+OAuthUrl = Annotated[str, BeforeValidator(_oauth_url)]
