@@ -298,6 +298,27 @@ async def test_what_is_no_profile_is_a_clear_error(answer: httpx.Response) -> No
     assert "jane" not in json.dumps(found)
 
 
+@pytest.mark.parametrize(
+    ("odd", "shown"),
+    [
+        (r'"caf\ud83d"', "caf\ufffd"),
+        (r'{"\ud83d": [1, "\udc00"]}', {"\ufffd": [1, "\ufffd"]}),
+        ("1e999", "[number too large]"),
+        ("-Infinity", "[number too large]"),
+        ("NaN", "[number too large]"),
+        ("9" * 400, "[number too large]"),
+        ("9" * 5_000, "[number too large]"),
+        ("[" * 150 + "]" * 150, None),
+    ],
+    ids=["half", "half in a name", "overflow", "infinity", "nan", "long", "very long", "deep"],
+)
+async def test_one_odd_value_does_not_hide_the_others(odd: str, shown: object) -> None:
+    async with upstream(httpx.Response(200, text=f'{{"traits": {{"a": {odd}, "plan": "pro"}}}}')) as (call, _, _):
+        traits = (await call())["traits"]
+    assert traits["plan"] == "pro"
+    assert shown is None or traits["a"] == shown
+
+
 async def test_no_answer_is_a_clear_error() -> None:
     async with upstream(httpx.ReadTimeout("x")) as (call, up, _):
         found = await call()
