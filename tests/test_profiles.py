@@ -409,6 +409,12 @@ async def test_all_profile_tools_are_read_only_and_offered_in_read_only_mode(san
         ({"id": "u1", "all": "perhaps"}, "all"),
         ({"id": "u1", "include": ["a,b"]}, "include"),
         ({"id": "u1", "include": [1]}, "include"),
+        ({"id": "u1", "include": ["\ud800"]}, "include"),
+        ({"id": "u1", "include": [f"trait {n}" for n in range(10_000)]}, "include"),
+        ({"id": "u1", "cursor": "x" * 70_000}, "cursor"),
+        ({"id": "u1", "cursor": "ü" * 3_000}, "cursor"),
+        ({"id": "u1", "cursor": 5}, "cursor"),
+        ({"id": "u1", "idType": "\ud800"}, "idType"),
         ({"id": "u1", "class": "other"}, "class"),
         ({"id": "x" * 2_000}, "id"),
         ({"id": "u1", "userId": "u1"}, "userId"),
@@ -420,6 +426,36 @@ async def test_wrong_arguments_are_named_and_nothing_is_asked(arguments: dict[st
     async with Segment(chosen(), profiles=transport, surroundings=time.surroundings()) as segment:
         found = await dispatch("segment_get_profile_traits", arguments, segment)
     assert (found["error"]["field"], up.requests) == (field, [])
+    assert "drops a message" not in found["errorMessage"]
+
+
+@pytest.mark.parametrize("given", ["email: jane@example.com", " Email :jane@example.com "])
+async def test_spaces_around_an_id_behind_its_type_do_not_count(given: str) -> None:
+    good = httpx.Response(200, json={"traits": {}})
+    async with upstream(good) as (call, up, _):
+        assert (await call(id=given))["id"] == "jane@example.com"
+    assert "/email:jane%40example.com/" in str(up.requests[0].url)
+
+
+async def test_links_with_odd_ids_are_shown_all_the_same() -> None:
+    links = [{"to_collection": "accounts", "external_ids": 5}, {"to_collection": "accounts"}, 7]
+    async with upstream(httpx.Response(200, json={"data": links})) as (call, _, _):
+        found = await call("segment_get_profile_links")
+    assert [link["externalIds"] for link in found["links"]] == [[], [], []]
+
+
+async def test_metadata_stay_within_their_bound() -> None:
+    large = {"created_at": "2026-01-01", **{f"more_{n}": ["x" * 300] * 20 for n in range(1_000)}}
+    async with upstream(httpx.Response(200, json={"metadata": large})) as (call, _, _):
+        found = await call("segment_get_profile_metadata", verbose=True)
+    assert len(json.dumps(found)) < 42_000
+    assert (found["truncated"], found["metadata"]["createdAt"]) == (True, "2026-01-01")
+
+
+async def test_an_accident_while_reading_does_not_say_that_something_was_sent() -> None:
+    async with upstream(ZeroDivisionError("about jane")) as (call, _, _):  # type: ignore[arg-type]
+        found = await call()
+    assert (found["error"]["code"], "sent" in found["errorMessage"]) == ("internal_error", False)
 
 
 @pytest.mark.parametrize(

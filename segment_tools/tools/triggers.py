@@ -13,9 +13,8 @@ from pydantic import Field
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage
 from segment_tools.inbox import Page, Query, Stored
-from segment_tools.spec.arguments import Arguments, one_of, some_of, whole
+from segment_tools.spec.arguments import Arguments, Sought, SoughtId, one_of, some_of, whole
 from segment_tools.spec.timestamps import iso_utc, parse_timestamp
-from segment_tools.spec.values import Id, Name
 from segment_tools.tools._answer import Answer
 from segment_tools.tools._shown import HIDDEN, MOST_BYTES, is_hidden, masked, shortened, size
 from segment_tools.tools._tool import Caller, tool
@@ -38,9 +37,9 @@ class Filters(Arguments):
     types: Annotated[tuple[str, ...] | None, some_of(*TYPES)] = Field(
         default=None, description="Types to take; all if left out"
     )
-    channel: Name = Field(default=None, description="Such as server, browser or client")
-    event: Name = Field(default=None, description="Exact name of a track event")
-    user_id: Id = Field(default=None, alias="userId", description="Exact userId")
+    channel: Sought = Field(default=None, description="Such as server, browser or client")
+    event: Sought = Field(default=None, description="Exact name of a track event")
+    user_id: SoughtId = Field(default=None, alias="userId", description="Exact userId")
 
     def query(self, since: str | None, **more: Any) -> Query:
         """The filters as the inbox takes them, with what came after a cursor or from a time on.
@@ -57,20 +56,22 @@ class Filters(Arguments):
 class ListArguments(Filters):
     """Which deliveries, in which order, how many."""
 
-    since: Id = Field(default=None, description="Only what came later: cursor of an earlier answer, or ISO 8601 time")
+    since: SoughtId = Field(
+        default=None, description="Only what came later: cursor of an earlier answer, or ISO 8601 time"
+    )
     order: Annotated[str | None, one_of("newest", "oldest")] = Field(
         default=None, description="Which come first; newest if left out"
     )
     limit: Annotated[int | None, whole(1, MOST)] = Field(
         default=None, description=f"At most so many; {DEFAULT_LIMIT} if left out"
     )
-    cursor: Id = Field(default=None, description="nextCursor of the page before")
+    cursor: SoughtId = Field(default=None, description="nextCursor of the page before")
 
 
 class WaitArguments(Filters):
     """Which delivery, and how long."""
 
-    since: Id = Field(default=None, description="Cursor of an earlier answer, or ISO 8601 time; now if left out")
+    since: SoughtId = Field(default=None, description="Cursor of an earlier answer, or ISO 8601 time; now if left out")
     timeout_seconds: Annotated[int | None, whole(1, MOST_SECONDS)] = Field(
         default=None,
         alias="timeoutSeconds",
