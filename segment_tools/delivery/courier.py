@@ -91,6 +91,7 @@ class Courier:
         task, self._task = self._task, None
         if task is not None and task.get_loop() is asyncio.get_running_loop():
             self._ending_at = self._now() + seconds
+            self._window.all_read = False  # something may have been added just now
             if self._changed:
                 self._changed.cancel()
             await asyncio.wait([task], timeout=seconds)
