@@ -19,7 +19,7 @@ from platformdirs import user_data_path
 from segment_tools.checking import configured
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
-from segment_tools.forwarding import shown_address
+from segment_tools.forwarding import shown_address, usable
 from segment_tools.functions import definitions, dispatch
 from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.tools import definition, lacking, offered
@@ -64,6 +64,7 @@ def _served(given: Namespace) -> Settings:
     if given.forward and settings.webhook_secret is None:
         hint = "Set it to the shared secret of the webhook destination, or leave --forward out."
         raise NotConfigured("SEGMENT_WEBHOOK_SECRET", "--forward needs SEGMENT_WEBHOOK_SECRET.", hint=hint)
+    usable(given.forward)
     return settings
 
 
