@@ -66,7 +66,7 @@ def address(request: pytest.FixtureRequest) -> str:
 
 
 on_file = pytest.mark.parametrize("address", ["file"], indirect=True)
-on_memory = pytest.mark.parametrize("address", ["memory"], indirect=True)
+shared = pytest.mark.parametrize("address", ["file", "redis"], indirect=True)
 
 
 @asynccontextmanager
@@ -317,9 +317,8 @@ async def test_a_refused_key_or_address_keeps_messages_until_it_is_mended(addres
     assert sorted(plane.ids) == [f"message-{n}" for n in range(5)]
 
 
-async def test_a_source_without_its_key_does_not_hold_up_the_others(address: str, tmp_path: Path) -> None:
-    if address == "memory:":
-        pytest.skip("nothing of it is left for a second client")
+@shared
+async def test_a_source_without_its_key_does_not_hold_up_the_others(address: str) -> None:
     plane = Plane(down=httpx.ConnectError("refused"))
     both = json.dumps({"web": "wk-web-4f9c2b71", "ios": "wk-ios-4f9c2b71"})
     async with client(plane, address, delivery="queued", sources=both, flush_seconds=0) as segment:
@@ -356,7 +355,7 @@ async def test_a_full_outbox_refuses_new_calls_and_says_so(address: str) -> None
         assert 1 <= kept < 10
 
 
-@on_file
+@shared
 async def test_what_is_queued_survives_the_process_and_is_delivered_by_the_next(address: str) -> None:
     plane = Plane(down=httpx.ConnectError("refused"))
     async with client(plane, address, delivery="queued", flush_seconds=0) as segment:
@@ -382,7 +381,7 @@ async def test_closing_does_not_wait_where_waiting_does_not_help(address: str) -
             await until(lambda: bool(plane.requests))
 
 
-@on_file
+@shared
 async def test_two_clients_on_one_outbox_deliver_each_message_once(address: str) -> None:
     plane = Plane()
     async with (
@@ -445,9 +444,8 @@ async def test_a_repeat_is_answered_with_the_first_result_and_not_sent() -> None
     assert len(plane.requests) == 1
 
 
+@shared
 async def test_a_repeat_is_known_by_another_client_of_the_outbox(address: str) -> None:
-    if address == "memory:":
-        pytest.skip("it is not shared")
     plane = Plane()
     async with client(plane, address) as first, client(plane, address) as second:
         await first.send(track())

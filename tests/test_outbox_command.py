@@ -109,7 +109,7 @@ def test_a_wrong_address_is_said_before_serving(environ: dict[str, str]) -> None
 
 
 def test_the_doctor_looks_into_the_outbox(chosen: dict[str, str], sandbox: Sandbox, tmp_path: Path) -> None:
-    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url}
+    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_TIMEOUT_SECONDS": "20"}
     assert "Waiting: 0" in shell(there, "doctor").stdout
     (tmp_path / "outbox.db").write_bytes(b"no database at all" * 100)
     done = shell(there, "doctor", expected=1)
