@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from segment_tools import wire
+from segment_tools import telemetry, wire
 from segment_tools.attempts import Surroundings, attempted
 from segment_tools.errors import RateLimited, Undelivered
 from segment_tools.oauth import Tokens
@@ -90,6 +90,8 @@ class DataPlane:
         self, request: wire.Request, write_key: str, token: str | None, number: int, until: float
     ) -> wire.Answer:
         sent = wire.headers(write_key, number, token)
+        if number:
+            telemetry.retried(request.count)
         return await self._transport.post(request.path, request.body, sent, self._left(until))
 
     def _judged(self, answer: wire.Answer, write_key: str, token: str | None) -> Accepted:

@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from segment_tools import wire
+from segment_tools import telemetry, wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery.window import Trip, Window
 from segment_tools.errors import RateLimited, SegmentError, Undelivered
-from segment_tools.outbox import Outbox, Waiting
+from segment_tools.outbox import Depth, Outbox, Waiting
 from segment_tools.outbox.retry import LONGEST_WAIT_SECONDS, wait_after
 from segment_tools.spec.timestamps import iso_utc
 
@@ -47,11 +47,13 @@ class Courier:
         self._ending_at: float | None = None
         self._delivered: deque[tuple[float, int]] = deque()
         self._begin_anew()
+        telemetry.watch(self)
 
     def _begin_anew(self) -> None:
         """Know nothing: somebody else may have delivered meanwhile."""
         self._window = Window()
         self._renewed_at: float | None = None
+        self._depth: Depth | None = None
         self._refused = False
         self._accident: BaseException | None = None
         self._changed: asyncio.Task[bool] | None = None
@@ -66,6 +68,14 @@ class Courier:
     def delivering(self) -> bool:
         """Whether it is this process that delivers."""
         return self._renewed_at is not None
+
+    def standing(self) -> telemetry.Standing | None:
+        """How the outbox stands, a second ago at most, where it is this process that delivers."""
+        depth = self._depth
+        if depth is None or self._task is None or not self.delivering:
+            return None
+        oldest = (self._outside.now() - depth.oldest_at).total_seconds() if depth.oldest_at else 0.0
+        return telemetry.Standing(depth.pending, depth.bytes, max(0.0, oldest), depth.dead)
 
     @property
     def trouble(self) -> tuple[str, ...]:
@@ -162,6 +172,7 @@ class Courier:
             await self._end_tasks()
             self._begin_anew()
         self._renewed_at, self._refused = (now if held else None), not held
+        self._depth = await self.outbox.depth() if held else None
         return held
 
     async def _settle(self) -> None:
@@ -191,8 +202,10 @@ class Courier:
             return
         parts = [each.entry.body for each in trip.messages]
         request = wire.batch(parts, iso_utc(self._outside.now()), self._plane.key_in_body(key))
+        accepted = {each.entry.message_id: each.accepted_at for each in trip.messages}
         try:
-            await self._plane.attempt(request, key, trip.failures, ATTEMPT_SECONDS)
+            with telemetry.delivering(accepted, trip.source, self._outside.now):
+                await self._plane.attempt(request, key, trip.failures, ATTEMPT_SECONDS)
         except Undelivered as error:
             self._window.came_back(trip)
             self._failed(trip, error)
@@ -228,6 +241,7 @@ class Courier:
         else:
             self._dead.append((trip.messages[0], error.code, error.message, trip.failures + 1))
             self._window.refused(trip)
+            telemetry.dead(trip.messages[0].entry.message_id, error)
             _log.warning("a message of the outbox was refused for good: it is a dead letter now (%s)", error.code)
 
     def _suspect(self, trip: Trip, error: Undelivered) -> None:

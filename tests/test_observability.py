@@ -1,0 +1,268 @@
+"""What an operator sees: metrics, traces, the log, the health routes; nobody's data and no key in any of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support import KEY, WAIT, Time, Upstream, accepting, answering, facts, settings
+
+from segment_tools import Segment, Track
+from segment_tools.surfaces.mcp_server import build
+
+pytestmark = pytest.mark.anyio
+
+PERSON = "recognisable-person-7d1e"
+TRACK = {"event": "Order Completed", "userId": PERSON}
+OK = httpx.Response(200, json={"success": True})
+BUSY = httpx.Response(503)
+WRONG = httpx.Response(400, json={"message": f"{PERSON} is wrong with {KEY}", "code": PERSON})
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+Measures = Mapping[str, Mapping[tuple[tuple[str, Any], ...], float]]
+"""By name, the value, or how many values, of each set of attributes."""
+
+
+@pytest.fixture(scope="module")
+def sdk() -> Iterator[tuple[InMemorySpanExporter, InMemoryMetricReader]]:
+    """The SDK, as a program sets it up: once in the life of a process."""
+    spans = InMemorySpanExporter()
+    tracing = TracerProvider()
+    tracing.add_span_processor(SimpleSpanProcessor(spans))
+    trace.set_tracer_provider(tracing)
+    delta = dict.fromkeys((Counter, Histogram), AggregationTemporality.DELTA)
+    reader = InMemoryMetricReader(preferred_temporality=delta)
+    metrics.set_meter_provider(MeterProvider([reader], shutdown_on_exit=False))
+    yield spans, reader
+    spans.shutdown()
+
+
+@pytest.fixture
+def spans(sdk: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> Callable[[], dict[str, ReadableSpan]]:
+    """The spans that have ended since the test began, by name; of several with one name the last."""
+    exporter, _ = sdk
+    exporter.clear()
+    return lambda: {span.name: span for span in exporter.get_finished_spans()}
+
+
+@pytest.fixture
+def measured(sdk: tuple[InMemorySpanExporter, InMemoryMetricReader]) -> Callable[[], Measures]:
+    """What was counted since the test began, or this was last called; and the gauges."""
+    _, reader = sdk
+    reader.get_metrics_data()
+
+    def read() -> Measures:
+        data = reader.get_metrics_data()
+        found = [each for part in (data.resource_metrics if data else ()) for each in part.scope_metrics]
+        return {
+            metric.name: {tuple(sorted((point.attributes or {}).items())): _value(point) for point in points}
+            for scope in found
+            for metric in scope.metrics
+            if (points := metric.data.data_points)
+        }
+
+    return read
+
+
+def _value(point: Any) -> float:
+    return point.value if hasattr(point, "value") else point.count
+
+
+def counted(measures: Measures) -> dict[str, float]:
+    """The counters, over all attributes."""
+    prefix = "segment.messages."
+    return {name.removeprefix(prefix): sum(of.values()) for name, of in measures.items() if name.startswith(prefix)}
+
+
+@asynccontextmanager
+async def tools(upstream: Upstream, time: Time | None = None, **chosen: Any) -> AsyncIterator[Client]:
+    """An MCP client of the tools, which send to the upstream."""
+    outside = time.surroundings() if time else None
+    segment = Segment(settings(**chosen), transport=upstream.transport(), surroundings=outside)
+    async with asyncio.timeout(WAIT), Client(build(segment), raise_exceptions=True) as client:
+        yield client
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT):
+        while not seen():  # noqa: ASYNC110 - nothing tells when the metrics have changed
+            await asyncio.sleep(0.01)
+
+
+def total() -> tuple[dict[str, float], Callable[[Measures], dict[str, float]]]:
+    """A sum over several readings."""
+    found: dict[str, float] = {}
+
+    def add(measures: Measures) -> dict[str, float]:
+        for name, number in counted(measures).items():
+            found[name] = found.get(name, 0) + number
+        return found
+
+    return found, add
+
+
+async def test_an_accepted_message_is_counted_and_timed(measured: Callable[[], Measures], time: Time) -> None:
+    async with tools(accepting(), time) as client:
+        assert facts(await client.call_tool("segment_track", TRACK))["success"]
+    found = measured()
+    assert counted(found) == {"accepted": 1}
+    assert found["segment.delivery.latency"] == {(("segment.delivery", "direct"),): 1}
+    assert found["segment.request.duration"] == {
+        (
+            ("http.request.method", "POST"),
+            ("http.response.status_code", 200),
+            ("server.address", "api.segment.io"),
+            ("server.port", 443),
+            ("url.template", "/v1/track"),
+        ): 1
+    }
+
+
+async def test_a_request_that_is_tried_again_is_counted(measured: Callable[[], Measures], time: Time) -> None:
+    upstream = answering(BUSY, httpx.ConnectError("no"), OK)
+    async with tools(upstream, time) as client:
+        await client.call_tool("segment_batch", {"batch": [{"type": "track", **TRACK}] * 2})
+    found = measured()
+    assert counted(found) == {"accepted": 2, "retried": 4}
+    durations = [dict(attributes) for attributes in found["segment.request.duration"]]
+    assert {each.get("error.type") for each in durations} == {"503", "no_connection", None}
+
+
+async def test_a_message_that_nobody_took_is_counted_with_its_reason(
+    measured: Callable[[], Measures], time: Time
+) -> None:
+    async with tools(answering(WRONG), time) as client:
+        await client.call_tool("segment_track", TRACK)
+    assert measured()["segment.messages.failed"] == {(("error.type", "400"),): 1}
+
+
+async def test_a_repeat_is_not_counted_again(measured: Callable[[], Measures], time: Time) -> None:
+    async with tools(accepting(), time) as client:
+        for _ in range(2):
+            await client.call_tool("segment_track", {**TRACK, "messageId": "m1"})
+    assert counted(measured()) == {"accepted": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "kind", "count"),
+    [
+        ("segment_track", {"event": "A"}, "missing_field", 1),
+        ("segment_track", {**TRACK, PERSON: 1}, "unknown_argument", 1),
+        ("segment_batch", {"batch": [{"type": "track", **TRACK}, {"type": "track"}]}, "missing_field", 2),
+        ("segment_batch", {"batch": [{"type": "track", "messageId": "m1", **TRACK}] * 3}, "duplicate_message_id", 3),
+    ],
+)
+async def test_what_is_refused_before_sending_is_counted_once(
+    name: str, arguments: dict[str, Any], kind: str, count: int, measured: Callable[[], Measures], time: Time
+) -> None:
+    async with tools(accepting(), time) as client:
+        await client.call_tool(name, arguments)
+    found = measured()
+    assert counted(found) == {"refused": count}
+    assert found["segment.messages.refused"] == {(("error.type", kind),): count}
+
+
+async def test_a_message_goes_through_the_outbox(
+    measured: Callable[[], Measures], spans: Callable[[], dict[str, ReadableSpan]]
+) -> None:
+    async with tools(answering(BUSY, OK), outbox="memory:", delivery="queued") as client:
+        done = facts(await client.call_tool("segment_track", TRACK))
+        sums, add = total()
+        await until(lambda: "delivered" in add(found := measured()) and bool(found))
+    assert done["status"] == "queued"
+    assert sums == {"queued": 1, "retried": 1, "delivered": 1}
+    ended = spans()
+    sent, delivered = ended["send segment"], ended["deliver segment"]
+    assert (sent.attributes or {})["messaging.message.id"] == done["messageId"]
+    assert (delivered.attributes or {})["messaging.message.id"] == done["messageId"]
+    assert [link.context.span_id for link in delivered.links] == [sent.get_span_context().span_id]
+    assert delivered.parent is None
+    assert ended["POST /v1/batch"].parent == delivered.get_span_context()
+
+
+async def test_a_dead_letter_is_counted_and_stays_in_the_gauges(measured: Callable[[], Measures]) -> None:
+    async with tools(answering(WRONG), outbox="memory:", delivery="queued") as client:
+        await client.call_tool("segment_track", TRACK)
+        _, add = total()
+        gauges: dict[str, Any] = {}
+
+        def seen() -> bool:
+            found = measured()
+            add(found)
+            gauges.update({name: next(iter(of.values())) for name, of in found.items() if ".outbox." in name})
+            return gauges.get("segment.outbox.dead") == 1
+
+        await until(seen)
+        assert add({}) == {"queued": 1, "dead": 1}
+        assert gauges["segment.outbox.pending"] == gauges["segment.outbox.oldest_age"] == 0
+        assert gauges["segment.outbox.bytes"] > 100
+    assert "segment.outbox.dead" not in measured()
+
+
+async def test_the_gauges_tell_what_waits(measured: Callable[[], Measures]) -> None:
+    async with tools(answering(BUSY), outbox="memory:", delivery="queued", flush_seconds=0) as client:
+        for _ in range(3):
+            await client.call_tool("segment_track", TRACK)
+        await until(lambda: measured().get("segment.outbox.pending") == {(): 3})
+        assert measured()["segment.outbox.oldest_age"][()] > 0
+
+
+async def test_a_trace_goes_from_the_caller_to_the_attempt(
+    spans: Callable[[], dict[str, ReadableSpan]], time: Time
+) -> None:
+    async with tools(answering(BUSY, OK), time) as client:
+        done = facts(await client.call_tool("segment_track", TRACK, meta={"traceparent": PARENT}))
+    ended = spans()
+    names = ("tools/call segment_track", "send segment", "POST /v1/track")
+    contexts = [ended[name].get_span_context() for name in names]
+    assert [ended[name].parent for name in names[1:]] == contexts[:2]
+    assert (ended["send segment"].attributes or {})["messaging.message.id"] == done["messageId"]
+    last = ended["POST /v1/track"].attributes or {}
+    assert (last["http.response.status_code"], last["http.request.resend_count"]) == (200, 1)
+
+
+async def test_a_failure_is_an_error_on_its_spans(spans: Callable[[], dict[str, ReadableSpan]], time: Time) -> None:
+    async with tools(answering(WRONG), time) as client:
+        await client.call_tool("segment_track", TRACK)
+    for name in ("send segment", "POST /v1/track"):
+        span = spans()[name]
+        assert (span.status.is_ok, (span.attributes or {})["error.type"]) == (False, "400")
+        assert (span.status.description, span.events) == (None, ())
+
+
+async def test_no_span_and_no_metric_has_a_person_or_a_key(
+    sdk: tuple[InMemorySpanExporter, InMemoryMetricReader], sandbox: Any
+) -> None:
+    exporter, reader = sdk
+    exporter.clear()
+    upstream = answering(WRONG, OK, httpx.ConnectError(f"{PERSON} {KEY}"), OK)
+    async with tools(upstream, outbox="memory:", timeout_seconds=1, flush_seconds=0) as client:
+        for _ in range(3):
+            await client.call_tool("segment_track", {**TRACK, "properties": {"name": PERSON}})
+        await client.call_tool("segment_track", {PERSON: 1})
+    looked = settings(data_plane_url=sandbox.url, profile_token=KEY, space_id="s")
+    async with Client(build(Segment(looked))) as client:
+        await client.call_tool("segment_get_profile_traits", {"id": PERSON})
+        await client.call_tool("segment_test_connection", {})
+    data = reader.get_metrics_data()
+    exported = [json.loads(span.to_json()) for span in exporter.get_finished_spans()]
+    shown = json.dumps(exported) + (data.to_json() if data else "")
+    assert {"GET", "POST /v1/track", "send segment"} <= {span["name"] for span in exported}
+    assert PERSON not in shown
+    assert KEY not in shown
+
+
+async def test_a_call_without_mcp_is_traced_too(spans: Callable[[], dict[str, ReadableSpan]], time: Time) -> None:
+    async with Segment(settings(), transport=accepting().transport(), surroundings=time.surroundings()) as segment:
+        await segment.send(Track(event="A", user_id=PERSON))
+    assert spans()["send segment"].parent is None
