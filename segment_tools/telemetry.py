@@ -3,12 +3,14 @@
 Neither people nor content nor keys are in any of it; ids of messages are on spans alone, since metrics are to stay few.
 """
 
+import logging
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -30,6 +32,7 @@ from opentelemetry.trace import (
 
 from segment_tools._version import __version__
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
+from segment_tools.log_line import Line
 from segment_tools.receipt import Receipt
 
 SCOPE = "segment-tools"
@@ -65,6 +68,7 @@ _MOST_LINKED, _MOST_LINKS = 10_000, 128
 _SYSTEM = {"messaging.system": "segment"}
 
 _tracer = get_tracer(SCOPE, __version__)
+_log = logging.getLogger("segment_tools.messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,23 +202,39 @@ class Call:
 
     def done(self, receipt: Receipt) -> Receipt:
         """It ended so."""
-        self._tell(receipt)
+        self._mark(receipt)
+        self._say(logging.INFO, receipt)
         return receipt
 
     def ended(self, error: SegmentError) -> None:
         """It failed."""
         receipt = error.receipt or Receipt("failed", ())
+        self._mark(receipt)
         refused(error, self._count)
         if not error.counted:
             error.counted = True
-            _count("failed", self._count - receipt.accepted - receipt.queued, error_type(error))
-        self._tell(receipt)
+            left = self._count - receipt.accepted - receipt.queued
+            _count("failed", left, error_type(error))
+            self._say(logging.WARNING, receipt, {"error": error_type(error)})
 
-    def _tell(self, receipt: Receipt) -> None:
+    def _mark(self, receipt: Receipt) -> None:
         if self._span.is_recording():
             self._span.set_attribute("segment.status", receipt.status)
             if len(receipt.messages) == 1:
                 self._span.set_attribute("messaging.message.id", receipt.message_ids[0])
+
+    def _say(self, level: int, receipt: Receipt, more: Mapping[str, str] | None = None) -> None:
+        if not _log.isEnabledFor(level):
+            return
+        facts: dict[str, str | int] = {
+            **({"messageId": str(receipt.messages[0]["messageId"])} if receipt.messages else {}),
+            "count": self._count,
+            **(more or {}),
+            **({"status": receipt.status_code} if receipt.status_code is not None else {}),
+            "attempts": receipt.attempts,
+            "ms": round((self._clock() - self._began) * 1000),
+        }
+        _log.log(level, Line("failed" if more else receipt.status, facts))
 
 
 @contextmanager
@@ -240,6 +260,7 @@ def refused(error: SegmentError, count: int) -> None:
     if isinstance(error, InvalidMessage | NotConfigured) and not error.counted:
         error.counted = True
         _count("refused", count, error_type(error))
+        _log.info(Line("refused", {"count": count, "error": error_type(error)}))
 
 
 _linked: OrderedDict[str, SpanContext] = OrderedDict()
@@ -261,8 +282,10 @@ def retried(count: int) -> None:
 
 
 @contextmanager
-def delivering(messages: Mapping[str, datetime], source: str, now: Callable[[], datetime]) -> Generator[None]:
-    """Around a request with messages of the outbox, each with when it was accepted.
+def delivering(
+    messages: Mapping[str, datetime], source: str, attempts: int, now: Callable[[], datetime]
+) -> Generator[Callable[[int], None]]:
+    """Around a request with messages of the outbox, each with when it was accepted; told the status of the answer.
 
     It is a trace of its own: its messages are of many calls, which it is linked to where this process took them.
     """
@@ -276,9 +299,20 @@ def delivering(messages: Mapping[str, datetime], source: str, now: Callable[[], 
     }
     calls = {call.span_id: call for each in messages if (call := _linked.get(each))} if _linked else {}
     links = [Link(call) for call in list(calls.values())[:_MOST_LINKS]]
+    facts: dict[str, str | int] = {"messageId": next(iter(messages)), "count": len(messages), "attempts": attempts}
+    began = perf_counter()
     with _spanned("deliver segment", SpanKind.CONSUMER, attributes, Context(), links):
-        yield
-    at = now()
+        try:
+            yield partial(facts.__setitem__, "status")
+        except SegmentError as error:
+            facts |= {"error": error_type(error), "ms": round((perf_counter() - began) * 1000)}
+            _log.warning(Line("not delivered", facts))
+            raise
+    _delivered(messages, now())
+    _log.info(Line("delivered", {**facts, "ms": round((perf_counter() - began) * 1000)}))
+
+
+def _delivered(messages: Mapping[str, datetime], at: datetime) -> None:
     for each in _instruments:
         each.counters["delivered"].add(len(messages))
         for accepted_at in messages.values():
@@ -287,9 +321,10 @@ def delivering(messages: Mapping[str, datetime], source: str, now: Callable[[], 
         _linked.pop(message_id, None)
 
 
-def dead(message_id: str, error: SegmentError) -> None:
+def dead(message_id: str, error: SegmentError, attempts: int) -> None:
     """Segment refused this message of the outbox for good."""
     _count("dead", 1, error_type(error))
+    _log.warning(Line("dead", {"messageId": message_id, "error": error_type(error), "attempts": attempts}))
     _linked.pop(message_id, None)
 
 

@@ -2,8 +2,13 @@
 
 import asyncio
 import json
+import logging
+import re
+import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -15,9 +20,10 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from support import KEY, WAIT, Time, Upstream, accepting, answering, facts, settings
+from support import KEY, WAIT, Time, Upstream, accepting, answering, arrived, facts, program, settings
 
 from segment_tools import Segment, Track
+from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import build
 
 pytestmark = pytest.mark.anyio
@@ -241,7 +247,7 @@ async def test_a_failure_is_an_error_on_its_spans(spans: Callable[[], dict[str, 
 
 
 async def test_no_span_and_no_metric_has_a_person_or_a_key(
-    sdk: tuple[InMemorySpanExporter, InMemoryMetricReader], sandbox: Any
+    sdk: tuple[InMemorySpanExporter, InMemoryMetricReader], sandbox: Sandbox
 ) -> None:
     exporter, reader = sdk
     exporter.clear()
@@ -266,3 +272,78 @@ async def test_a_call_without_mcp_is_traced_too(spans: Callable[[], dict[str, Re
     async with Segment(settings(), transport=accepting().transport(), surroundings=time.surroundings()) as segment:
         await segment.send(Track(event="A", user_id=PERSON))
     assert spans()["send segment"].parent is None
+
+
+def logged(environ: Mapping[str, str], arguments: Mapping[str, Any], *options: str, **chosen: Any) -> list[str]:
+    """The lines that the program writes to standard error while it answers one call."""
+    variables = {f"SEGMENT_{name.upper()}": str(value) for name, value in {"write_key": KEY, **chosen}.items()}
+    command = program("call", *options, "segment_track", json.dumps(arguments))
+    done = subprocess.run(
+        command, env={**environ, **variables}, capture_output=True, text=True, timeout=WAIT, check=False
+    )
+    assert KEY not in done.stderr
+    assert PERSON not in done.stderr
+    return done.stderr.splitlines()
+
+
+JSON_LINES = ("--log-format", "json", "--log-level", "info")
+
+
+def test_the_log_is_json_where_that_is_asked_for(environ: dict[str, str], sandbox: Sandbox) -> None:
+    said = [json.loads(line) for line in logged(environ, TRACK, *JSON_LINES, data_plane_url=sandbox.url)]
+    (line,) = [each for each in said if each["logger"] == "segment_tools.messages"]
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert line.pop("ms") >= 0
+    assert line == {
+        "level": "info",
+        "logger": "segment_tools.messages",
+        "message": "accepted",
+        "messageId": arrived(sandbox)[0]["messageId"],
+        "count": 1,
+        "status": 200,
+        "attempts": 1,
+    }
+
+
+def test_what_the_program_announces_is_json_too(environ: dict[str, str]) -> None:
+    found = [json.loads(line) for line in logged(environ, TRACK, "--log-format", "json", writekey="x", dry_run="true")]
+    assert [(each["logger"], each["message"].split()[0]) for each in found] == [("segment_tools", "SEGMENT_WRITEKEY")]
+
+
+def test_a_failed_call_is_a_warning(environ: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    (line,) = logged(environ, {**TRACK, "messageId": "a b"}, data_plane_url=address, timeout_seconds=0.1)
+    expected = r'WARNING segment_tools.messages: failed messageId="a b" count=1 error=no_connection attempts=1 ms=\d+'
+    assert re.fullmatch(expected, line)
+
+
+def test_a_refused_call_is_information(environ: dict[str, str]) -> None:
+    assert logged(environ, {PERSON: KEY}) == []
+    (line,) = logged(environ, {PERSON: KEY}, "--log-level", "info")
+    assert line == "INFO segment_tools.messages: refused count=1 error=missing_field"
+
+
+async def test_deliveries_of_the_outbox_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "segment_tools")
+
+    def lines() -> list[str]:
+        found = [record for record in caplog.records if record.name == "segment_tools.messages"]
+        return [f"{record.levelname} {record.getMessage()}" for record in found]
+
+    async with tools(answering(BUSY, OK, WRONG), outbox="memory:", delivery="queued") as client:
+        for name, count in (("m1", 3), ("m2", 6)):
+            await client.call_tool("segment_track", {**TRACK, "messageId": name})
+            await until(lambda count=count: len(lines()) == count)
+    shown = [re.sub(r" ms=\d+", "", line) for line in lines()]
+    assert shown == [
+        "INFO queued messageId=m1 count=1 attempts=0",
+        "WARNING not delivered messageId=m1 count=1 attempts=1 error=503",
+        "INFO delivered messageId=m1 count=1 attempts=2 status=200",
+        "INFO queued messageId=m2 count=1 attempts=0",
+        "WARNING not delivered messageId=m2 count=1 attempts=1 error=400",
+        "WARNING dead messageId=m2 error=400 attempts=1",
+    ]
+    assert "the outbox waits error=503" in caplog.text
+    assert PERSON not in caplog.text
+    assert KEY not in caplog.text

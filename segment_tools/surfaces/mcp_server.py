@@ -272,7 +272,9 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     with listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
-        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2
+        )
         uvicorn.Server(config).run(sockets=[listener])
 
 
