@@ -6,9 +6,10 @@ import logging
 import re
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,11 +21,11 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from support import KEY, WAIT, Time, Upstream, accepting, answering, arrived, facts, program, settings
+from support import KEY, WAIT, Time, Upstream, accepting, answering, arrived, facts, foreign, program, settings
 
 from segment_tools import Segment, Track
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.surfaces.mcp_server import build
+from segment_tools.surfaces.mcp_server import build, http_app
 
 pytestmark = pytest.mark.anyio
 
@@ -347,3 +348,104 @@ async def test_deliveries_of_the_outbox_are_logged(caplog: pytest.LogCaptureFixt
     assert "the outbox waits error=503" in caplog.text
     assert PERSON not in caplog.text
     assert KEY not in caplog.text
+
+
+@asynccontextmanager
+async def web(
+    upstream: Upstream, time: Time | None = None, **chosen: Any
+) -> AsyncIterator[Callable[[str], Awaitable[httpx.Response]]]:
+    """What the application answers to a GET."""
+    outside = time.surroundings() if time else None
+    segment = Segment(settings(**chosen), transport=upstream.transport(), surroundings=outside)
+    app = http_app(segment, "127.0.0.1")
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://elsewhere")
+    async with asyncio.timeout(WAIT), app.router.lifespan_context(app), client:
+        yield client.get
+
+
+async def test_it_is_ready_while_the_data_plane_answers(time: Time) -> None:
+    upstream = answering(httpx.Response(404), httpx.ConnectError("no"), BUSY, OK)
+    found = []
+    async with web(upstream, time) as get:
+        for _ in range(4):
+            answer = await get("/readyz")
+            found.append((answer.status_code, answer.json()["dataPlane"]["outcome"]))
+            time.now += timedelta(seconds=11)
+        assert (await get("/healthz")).json()["status"] == "ok"
+    assert found == [(200, "404"), (503, "no_connection"), (503, "503"), (200, "200")]
+
+
+async def test_the_data_plane_is_not_asked_at_each_request(time: Time) -> None:
+    upstream = accepting()
+    async with web(upstream, time) as get:
+        for _ in range(20):
+            assert (await get("/readyz")).json() == {
+                "status": "ready",
+                "dataPlane": {"ok": True, "outcome": "200", "at": "2026-11-23T12:00:00.123Z"},
+            }
+            time.now += timedelta(seconds=0.5)
+    assert [(each.method, each.url.path, "authorization" in each.headers) for each in upstream.requests] == [
+        ("GET", "/", False)
+    ]
+
+
+async def test_a_dry_run_asks_nobody() -> None:
+    upstream = accepting()
+    async with web(upstream, dry_run="true") as get:
+        assert (await get("/readyz")).json()["dataPlane"] == {"ok": True, "outcome": "dry_run"}
+    assert upstream.requests == []
+
+
+async def test_with_an_outbox_it_is_ready_without_a_data_plane(tmp_path: Path) -> None:
+    async with web(answering(BUSY), outbox=f"sqlite:///{tmp_path}/box.db") as get:
+        answer = await get("/readyz")
+    assert (answer.status_code, answer.json()["dataPlane"]["ok"]) == (200, False)
+    assert answer.json()["outbox"] == {
+        "ok": True, "pending": 0, "oldestSeconds": 0.0, "dead": 0, "full": False, "trouble": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("table", ["totals", "leases"])
+async def test_it_is_not_ready_while_the_outbox_cannot_be_used(table: str, tmp_path: Path) -> None:
+    path = tmp_path / "box.db"
+    async with web(accepting(), outbox=f"sqlite:///{path}") as get:
+
+        async def status(wanted: int) -> dict[str, Any]:
+            while True:
+                answer = await get("/readyz")
+                if answer.status_code == wanted:
+                    return answer.json()
+                await asyncio.sleep(0.1)
+
+        await status(200)
+        foreign(path, f"ALTER TABLE {table} RENAME TO gone")
+        broken = await status(503)
+        assert broken["status"] == "not_ready"
+        assert "outbox_unavailable" in json.dumps(broken["outbox"])
+        assert (await get("/healthz")).status_code == 200
+        foreign(path, f"ALTER TABLE gone RENAME TO {table}")
+        assert (await status(200))["outbox"]["trouble"] == []
+
+
+async def test_it_is_not_ready_while_the_outbox_is_full(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/box.db"
+    chosen = settings(outbox=place, delivery="queued", outbox_max_bytes=65536, flush_seconds=0)
+    async with Segment(chosen, transport=answering(BUSY).transport()) as segment:
+        for _ in range(2):
+            await segment.send(Track(event="A", user_id=PERSON, properties={"filled": PERSON * 1200}))
+    async with web(answering(BUSY), outbox=place, outbox_max_bytes=65536, flush_seconds=0) as get:
+        answer = await get("/readyz")
+    found = answer.json()["outbox"]
+    assert (answer.status_code, found["ok"], found["full"], found["pending"]) == (503, False, True, 2)
+    assert PERSON not in answer.text
+
+
+async def test_it_is_not_ready_while_the_inbox_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "inbox.db"
+    async with web(accepting(), webhook_secret=KEY, inbox=f"sqlite:///{path}") as get:
+        assert (await get("/readyz")).json()["inbox"] == {"ok": True}
+    path.write_text("no database, but longer than its header would be" * 10)
+    async with web(accepting(), webhook_secret=KEY, inbox=f"sqlite:///{path}") as get:
+        answer = await get("/readyz")
+    assert (answer.status_code, answer.json()["inbox"]["ok"]) == (503, False)
+    assert KEY not in answer.text

@@ -38,6 +38,7 @@ from segment_tools.settings import Settings
 from segment_tools.surfaces import prompts
 from segment_tools.surfaces.calls import Calls
 from segment_tools.surfaces.progress import ByProgress
+from segment_tools.surfaces.readiness import Readiness
 from segment_tools.surfaces.resources import Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
@@ -226,7 +227,7 @@ def _ended_by_signals(segment: Segment) -> Generator[None]:
 def http_app(
     segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = (), forward: Sequence[str] = ()
 ) -> Starlette:
-    """Streamable HTTP at `/mcp`, stateless, `/healthz`, and with a webhook secret `/webhooks/segment`.
+    """Streamable HTTP at `/mcp`, stateless, `/healthz`, `/readyz`, and with a webhook secret `/webhooks/segment`.
 
     Answers are JSON, but for those to who asks for progress: they are streams of events, which can carry it.
 
@@ -253,6 +254,7 @@ def http_app(
     routes = [
         Route("/mcp", ByProgress(plain.asgi_app, streaming.asgi_app)),
         Route("/healthz", _healthy, methods=["GET"]),
+        Route("/readyz", Readiness(segment).answer, methods=["GET"]),
     ]
     if segment.settings.webhook_secret is not None:
         from segment_tools.surfaces.receiver import webhook_route
