@@ -6,7 +6,8 @@ import logging
 import re
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,9 +22,10 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.parser import text_string_to_metric_families
 from support import KEY, WAIT, Time, Upstream, accepting, answering, arrived, facts, foreign, program, settings
 
-from segment_tools import Segment, Track
+from segment_tools import NotConfigured, Segment, Track
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import build, http_app
 
@@ -34,6 +36,7 @@ TRACK = {"event": "Order Completed", "userId": PERSON}
 OK = httpx.Response(200, json={"success": True})
 BUSY = httpx.Response(503)
 WRONG = httpx.Response(400, json={"message": f"{PERSON} is wrong with {KEY}", "code": PERSON})
+ACCEPT = {"Accept": "application/json, text/event-stream"}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 Measures = Mapping[str, Mapping[tuple[tuple[str, Any], ...], float]]
@@ -351,35 +354,33 @@ async def test_deliveries_of_the_outbox_are_logged(caplog: pytest.LogCaptureFixt
 
 
 @asynccontextmanager
-async def web(
-    upstream: Upstream, time: Time | None = None, **chosen: Any
-) -> AsyncIterator[Callable[[str], Awaitable[httpx.Response]]]:
-    """What the application answers to a GET."""
+async def web(upstream: Upstream, time: Time | None = None, **chosen: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of the application."""
     outside = time.surroundings() if time else None
     segment = Segment(settings(**chosen), transport=upstream.transport(), surroundings=outside)
     app = http_app(segment, "127.0.0.1")
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://elsewhere")
     async with asyncio.timeout(WAIT), app.router.lifespan_context(app), client:
-        yield client.get
+        yield client
 
 
 async def test_it_is_ready_while_the_data_plane_answers(time: Time) -> None:
     upstream = answering(httpx.Response(404), httpx.ConnectError("no"), BUSY, OK)
     found = []
-    async with web(upstream, time) as get:
+    async with web(upstream, time) as http:
         for _ in range(4):
-            answer = await get("/readyz")
+            answer = await http.get("/readyz")
             found.append((answer.status_code, answer.json()["dataPlane"]["outcome"]))
             time.now += timedelta(seconds=11)
-        assert (await get("/healthz")).json()["status"] == "ok"
+        assert (await http.get("/healthz")).json()["status"] == "ok"
     assert found == [(200, "404"), (503, "no_connection"), (503, "503"), (200, "200")]
 
 
 async def test_the_data_plane_is_not_asked_at_each_request(time: Time) -> None:
     upstream = accepting()
-    async with web(upstream, time) as get:
+    async with web(upstream, time) as http:
         for _ in range(20):
-            assert (await get("/readyz")).json() == {
+            assert (await http.get("/readyz")).json() == {
                 "status": "ready",
                 "dataPlane": {"ok": True, "outcome": "200", "at": "2026-11-23T12:00:00.123Z"},
             }
@@ -391,14 +392,14 @@ async def test_the_data_plane_is_not_asked_at_each_request(time: Time) -> None:
 
 async def test_a_dry_run_asks_nobody() -> None:
     upstream = accepting()
-    async with web(upstream, dry_run="true") as get:
-        assert (await get("/readyz")).json()["dataPlane"] == {"ok": True, "outcome": "dry_run"}
+    async with web(upstream, dry_run="true") as http:
+        assert (await http.get("/readyz")).json()["dataPlane"] == {"ok": True, "outcome": "dry_run"}
     assert upstream.requests == []
 
 
 async def test_with_an_outbox_it_is_ready_without_a_data_plane(tmp_path: Path) -> None:
-    async with web(answering(BUSY), outbox=f"sqlite:///{tmp_path}/box.db") as get:
-        answer = await get("/readyz")
+    async with web(answering(BUSY), outbox=f"sqlite:///{tmp_path}/box.db") as http:
+        answer = await http.get("/readyz")
     assert (answer.status_code, answer.json()["dataPlane"]["ok"]) == (200, False)
     assert answer.json()["outbox"] == {
         "ok": True, "pending": 0, "oldestSeconds": 0.0, "dead": 0, "full": False, "trouble": [],
@@ -408,11 +409,11 @@ async def test_with_an_outbox_it_is_ready_without_a_data_plane(tmp_path: Path) -
 @pytest.mark.parametrize("table", ["totals", "leases"])
 async def test_it_is_not_ready_while_the_outbox_cannot_be_used(table: str, tmp_path: Path) -> None:
     path = tmp_path / "box.db"
-    async with web(accepting(), outbox=f"sqlite:///{path}") as get:
+    async with web(accepting(), outbox=f"sqlite:///{path}") as http:
 
         async def status(wanted: int) -> dict[str, Any]:
             while True:
-                answer = await get("/readyz")
+                answer = await http.get("/readyz")
                 if answer.status_code == wanted:
                     return answer.json()
                 await asyncio.sleep(0.1)
@@ -422,7 +423,7 @@ async def test_it_is_not_ready_while_the_outbox_cannot_be_used(table: str, tmp_p
         broken = await status(503)
         assert broken["status"] == "not_ready"
         assert "outbox_unavailable" in json.dumps(broken["outbox"])
-        assert (await get("/healthz")).status_code == 200
+        assert (await http.get("/healthz")).status_code == 200
         foreign(path, f"ALTER TABLE gone RENAME TO {table}")
         assert (await status(200))["outbox"]["trouble"] == []
 
@@ -433,8 +434,8 @@ async def test_it_is_not_ready_while_the_outbox_is_full(tmp_path: Path) -> None:
     async with Segment(chosen, transport=answering(BUSY).transport()) as segment:
         for _ in range(2):
             await segment.send(Track(event="A", user_id=PERSON, properties={"filled": PERSON * 1200}))
-    async with web(answering(BUSY), outbox=place, outbox_max_bytes=65536, flush_seconds=0) as get:
-        answer = await get("/readyz")
+    async with web(answering(BUSY), outbox=place, outbox_max_bytes=65536, flush_seconds=0) as http:
+        answer = await http.get("/readyz")
     found = answer.json()["outbox"]
     assert (answer.status_code, found["ok"], found["full"], found["pending"]) == (503, False, True, 2)
     assert PERSON not in answer.text
@@ -442,10 +443,57 @@ async def test_it_is_not_ready_while_the_outbox_is_full(tmp_path: Path) -> None:
 
 async def test_it_is_not_ready_while_the_inbox_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "inbox.db"
-    async with web(accepting(), webhook_secret=KEY, inbox=f"sqlite:///{path}") as get:
-        assert (await get("/readyz")).json()["inbox"] == {"ok": True}
+    async with web(accepting(), webhook_secret=KEY, inbox=f"sqlite:///{path}") as http:
+        assert (await http.get("/readyz")).json()["inbox"] == {"ok": True}
     path.write_text("no database, but longer than its header would be" * 10)
-    async with web(accepting(), webhook_secret=KEY, inbox=f"sqlite:///{path}") as get:
-        answer = await get("/readyz")
+    async with web(accepting(), webhook_secret=KEY, inbox=f"sqlite:///{path}") as http:
+        answer = await http.get("/readyz")
     assert (answer.status_code, answer.json()["inbox"]["ok"]) == (503, False)
     assert KEY not in answer.text
+
+
+def scraped(text: str) -> dict[str, float]:
+    """The samples of an answer of /metrics by name, each summed over its labels."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.type != "unknown"
+        assert family.documentation
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0) + sample.value
+    return found
+
+
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "segment_track", "arguments": TRACK}}
+
+
+async def test_prometheus_can_scrape_the_metrics() -> None:
+    for _ in range(2):  # each application counts for itself
+        async with web(accepting(), metrics="true", outbox="memory:") as http:
+            assert (await http.post("http://127.0.0.1/mcp", json=CALL, headers=ACCEPT)).status_code == 200
+            found = {}
+            while "segment_outbox_pending" not in found:
+                answer = await http.get("/metrics")
+                found = scraped(answer.text)
+                await asyncio.sleep(0.01)
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert found["segment_messages_accepted_total"] == 1
+        assert found["segment_request_duration_seconds_count"] == found["segment_delivery_latency_seconds_count"] == 1
+        assert {f"segment_outbox_{name}" for name in ("bytes", "dead", "oldest_age_seconds")} <= set(found)
+        assert KEY not in answer.text
+        assert PERSON not in answer.text
+
+
+async def test_there_are_no_metrics_unless_asked_for() -> None:
+    async with web(accepting()) as http:
+        assert (await http.get("/metrics")).status_code == 404
+
+
+@pytest.mark.parametrize("package", ["opentelemetry.sdk.metrics", "opentelemetry.exporter.prometheus"])
+def test_metrics_without_their_packages_are_an_error_that_says_so(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "segment_tools.surfaces.metrics", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(NotConfigured, match=r"pip install 'segment-tools\[metrics\]'") as raised:
+        http_app(Segment(settings(metrics="true")), "127.0.0.1")
+    assert raised.value.setting == "SEGMENT_METRICS"
