@@ -259,8 +259,10 @@ def http_app(
             async with plain.run(), streaming.run():
                 yield
 
+    sends = [tool.name for tool in offered(segment.settings) if not tool.read_only]
+    calls = ByProgress(plain.asgi_app, streaming.asgi_app, sends)
     routes = [
-        Route("/mcp", ByProgress(plain.asgi_app, streaming.asgi_app)),
+        Route("/mcp", calls),
         Route("/healthz", _healthy, methods=["GET"]),
         Route("/readyz", Readiness(segment).answer, methods=["GET"]),
     ]
@@ -270,7 +272,9 @@ def http_app(
         from segment_tools.surfaces.receiver import webhook_route
 
         routes.append(webhook_route(segment))
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.end_calls = calls.end
+    return app
 
 
 def _metrics(settings: Settings) -> "Metrics | None":
@@ -292,13 +296,21 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     """
     import uvicorn  # for HTTP alone: it would delay the answer to a host on stdio
 
+    class Server(uvicorn.Server):
+        """One that does not wait for calls that wait themselves."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            ending = asyncio.create_task(app.state.end_calls())
+            await super().shutdown(sockets)
+            ending.cancel()
+
     with listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
         config = uvicorn.Config(
             app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
 
 
 def listening(host: str, port: int) -> socket.socket:
