@@ -11,7 +11,7 @@ from platformdirs import user_data_path
 from segment_tools import wire
 from segment_tools.attempts import Surroundings
 from segment_tools.checking import Checks, Level, Report
-from segment_tools.data_plane import DataPlane
+from segment_tools.data_plane import DataPlane, Outcome
 from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
 from segment_tools.inbox import Inbox, Retention, open_inbox
@@ -98,6 +98,13 @@ class Segment:
     def outside(self) -> Surroundings:
         """Time, ids and chance, as this client takes them."""
         return self._outside
+
+    async def reached(self, most_old: float, seconds: float) -> Outcome:
+        """What came of the last request to the data plane; asked anew, without a key, where that is too long ago.
+
+        Both are in seconds: how old it may be, and how long asking may take.
+        """
+        return await self._plane.reached(most_old, seconds)
 
     async def sandbox_message(self, filters: Mapping[str, str]) -> dict[str, Any] | None:
         """What a sandbox has of a message by its own filters: the one kept, else a discarded one with its `meaning`.

@@ -46,7 +46,7 @@ class SegmentError(Exception):
 
     `code` is stable and in snake_case. `retryable` says whether the same call may succeed later; then
     `retry_after_seconds` is the wait that Segment asked for, if it did. `receipt` tells what had been stamped
-    and sent when the call failed.
+    and sent when the call failed. `counted` says that the metrics have it.
     """
 
     code: str = "segment_error"
@@ -58,6 +58,7 @@ class SegmentError(Exception):
         self.field = field
         self.retry_after_seconds: float | None = None
         self.receipt: Receipt | None = None
+        self.counted = False
         super().__init__(f"{message} {hint}".rstrip())
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from segment_tools import wire
+from segment_tools import telemetry, wire
 from segment_tools.attempts import Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery import Courier
@@ -92,6 +92,18 @@ class Sender:
         call: str | None,
     ) -> Receipt:
         """See `Segment.send`. `call` is what a repeat of the same call has in common with it, if anything."""
+        with telemetry.sending(len(messages), self._outside.monotonic) as watched:
+            return watched.done(await self._sent(messages, indices, to_requests, route, call, watched))
+
+    async def _sent(
+        self,
+        messages: Sequence[AnyMessage],
+        indices: Sequence[int | None],
+        to_requests: ToRequests,
+        route: Callable[[], Route],
+        call: str | None,
+        watched: telemetry.Call,
+    ) -> Receipt:
         now = self._outside.now()
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
@@ -103,7 +115,7 @@ class Sender:
         if self._closing:
             raise _with_receipt(_ending(), receipt)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
-        job = _Job(done, pack(done), pack, found, receipt)
+        job = _Job(done, pack(done), pack, found, receipt, watched)
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
 
@@ -166,6 +178,7 @@ class Sender:
                 except Unavailable as full:
                     _log.warning("not delivered, and not kept: %s", full.message)
                     raise error from None
+            job.watched.accepted(request.count)
             self._note(courier, left[: request.count])
             left = left[request.count :]
             receipt = replace(
@@ -195,9 +208,10 @@ class Sender:
             for each in messages
         ]
         try:
-            await courier.outbox.add(entries, self._outside.now())
+            before = await courier.outbox.add(entries, self._outside.now())
         except Unavailable as error:
             raise _with_receipt(error, job.receipt) from None
+        telemetry.queued([each.message_id for each, known in zip(entries, before, strict=True) if known is None])
         courier.begin()
         return replace(job.receipt, status="queued", queued=job.receipt.queued + len(messages))
 
@@ -226,6 +240,7 @@ class _Job:
     pack: Callable[[Sequence[Stamped]], Sequence[wire.Request]]
     route: Route
     receipt: Receipt
+    watched: telemetry.Call
 
     def warned(self, code: str, text: str) -> "_Job":
         """The same, with a warning more."""

@@ -203,6 +203,11 @@ class Settings(BaseModel):
         description="`true` derives messageId from the content and the MCP request, so that a host's own retry of a "
         "call is the same message.",
     )
+    metrics: bool = Field(
+        default=False,
+        description="`true` answers `GET /metrics` of `segment-tools http` for Prometheus; needs "
+        "`pip install 'segment-tools[metrics]'`.",
+    )
     cdn_url: Url | None = Field(
         default=None,
         description="Where the connection test looks a write key up; with a data plane on this machine, that is the "

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from segment_tools import telemetry
 from segment_tools.addresses import is_loopback
 from segment_tools.errors import NotConfigured, Unavailable
 from segment_tools.services import TRACKING, Service
@@ -36,6 +37,7 @@ class Transport:
     ) -> None:
         self.service = service
         self._base_url = base_url
+        self._server = telemetry.server_of(base_url)
         self._http = http
         self._client: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -54,6 +56,16 @@ class Transport:
         return await self._asked("GET", path, b"", headers, timeout_seconds, answer_bytes + 1)
 
     async def _asked(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float, most: int
+    ) -> Answer:
+        # What is read has ids of people and keys in its path; what is posted has them in its body.
+        shown = path if method == "POST" else None
+        with telemetry.requesting(method, self._server, shown, int(headers.get("X-Retry-Count", 0))) as answered:
+            answer = await self._tried(method, path, body, headers, timeout_seconds, most)
+            answered(answer.status)
+            return answer
+
+    async def _tried(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float, most: int
     ) -> Answer:
         client, service = self._open(), self.service

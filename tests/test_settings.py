@@ -36,6 +36,7 @@ WRONG = {
     "SEGMENT_ANONYMOUS_ID": ["maybe"],
     "SEGMENT_ALLOW_WRITE_KEY_ARG": ["maybe"],
     "SEGMENT_DRY_RUN": ["2"],
+    "SEGMENT_METRICS": ["on please"],
     "SEGMENT_READ_ONLY": ["maybe"],
     "SEGMENT_TOOLSETS": ["tracking,flying"],
     "SEGMENT_PROFILE_TOKEN": ["hunter2 secret", "caf\u00e9"],

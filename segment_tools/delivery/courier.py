@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from segment_tools import wire
+from segment_tools import telemetry, wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery.window import Trip, Window
-from segment_tools.errors import RateLimited, SegmentError, Undelivered
-from segment_tools.outbox import Outbox, Waiting
+from segment_tools.errors import NotConfigured, RateLimited, SegmentError, Undelivered
+from segment_tools.log_line import Line
+from segment_tools.outbox import Depth, Outbox, Waiting
 from segment_tools.outbox.retry import LONGEST_WAIT_SECONDS, wait_after
 from segment_tools.spec.timestamps import iso_utc
 
@@ -47,18 +48,21 @@ class Courier:
         self._ending_at: float | None = None
         self._delivered: deque[tuple[float, int]] = deque()
         self._begin_anew()
+        telemetry.watch(self)
 
     def _begin_anew(self) -> None:
         """Know nothing: somebody else may have delivered meanwhile."""
         self._window = Window()
         self._renewed_at: float | None = None
+        self._depth: Depth | None = None
         self._refused = False
         self._accident: BaseException | None = None
         self._changed: asyncio.Task[bool] | None = None
         self._trips: set[asyncio.Task[None]] = set()
         self._paused_until = 0.0
         self._failures = 0
-        self._trouble = ""
+        self._trouble: SegmentError | None = None
+        self._broken: SegmentError | None = None
         self._done: list[Waiting] = []
         self._dead: list[tuple[Waiting, str, str, int]] = []
 
@@ -67,11 +71,24 @@ class Courier:
         """Whether it is this process that delivers."""
         return self._renewed_at is not None
 
+    def standing(self) -> telemetry.Standing | None:
+        """How the outbox stands, a second ago at most, where it is this process that delivers."""
+        depth = self._depth
+        if depth is None or self._task is None or not self.delivering:
+            return None
+        oldest = (self._outside.now() - depth.oldest_at).total_seconds() if depth.oldest_at else 0.0
+        return telemetry.Standing(depth.pending, depth.bytes, max(0.0, oldest), depth.dead)
+
     @property
     def trouble(self) -> tuple[str, ...]:
         """What keeps messages from being delivered just now, as far as this process knows."""
-        found = (self._trouble, *(source.trouble for source in self._window.sources.values()))
-        return tuple(dict.fromkeys(text for text in found if text))
+        return tuple(dict.fromkeys(error.message for error in self.errors))
+
+    @property
+    def errors(self) -> tuple[SegmentError, ...]:
+        """What `trouble` tells: of the outbox itself, of the data plane, of sources."""
+        found = (self._broken, self._trouble, *(source.trouble for source in self._window.sources.values()))
+        return tuple(error for error in found if error)
 
     def per_minute(self) -> int:
         """How many messages this process delivered within the last minute."""
@@ -107,8 +124,11 @@ class Courier:
             while not self._finished():
                 try:
                     await self._round()
+                    self._broken = None
                 except SegmentError as error:
-                    self._say(error.message)
+                    if not self._broken:
+                        _log.warning(_waits(error))
+                    self._broken = error
                     await asyncio.sleep(RENEW_SECONDS)
                 except Exception as error:  # noqa: BLE001 - an accident must not end delivery for good
                     _log.error("delivery failed and begins anew: %s", type(error).__name__)
@@ -163,6 +183,7 @@ class Courier:
             await self._end_tasks()
             self._begin_anew()
         self._renewed_at, self._refused = (now if held else None), not held
+        self._depth = await self.outbox.depth() if held else None
         return held
 
     async def _settle(self) -> None:
@@ -192,21 +213,23 @@ class Courier:
             return
         parts = [each.entry.body for each in trip.messages]
         request = wire.batch(parts, iso_utc(self._outside.now()), self._plane.key_in_body(key))
+        accepted = {each.entry.message_id: each.accepted_at for each in trip.messages}
         try:
-            await self._plane.attempt(request, key, trip.failures, ATTEMPT_SECONDS)
+            with telemetry.delivering(accepted, trip.source, trip.failures + 1, self._outside.now) as answered:
+                answered((await self._plane.attempt(request, key, trip.failures, ATTEMPT_SECONDS)).status)
         except Undelivered as error:
             self._window.came_back(trip)
             self._failed(trip, error)
         except SegmentError as error:
             self._window.came_back(trip)
-            self._stop(trip.source, error.message, LONGEST_WAIT_SECONDS)
+            self._stop(trip.source, error, LONGEST_WAIT_SECONDS)
         else:
             self._arrived(trip)
 
     def _arrived(self, trip: Trip) -> None:
         if self._failures:
             _log.info("Segment takes the outbox's messages again")
-        self._failures, self._trouble = 0, ""
+        self._failures, self._trouble = 0, None
         self._delivered.append((self._now(), len(trip.messages)))
         self._done += trip.messages
         self._window.arrived(trip)
@@ -217,19 +240,19 @@ class Courier:
             for lane in trip.lanes:
                 lane.failures += 1
             self._paused_until = self._now() + self._wait_after(self._failures, error)
-            self._say(error.message)
+            self._say(error)
             if error.sent and not isinstance(error, RateLimited):
                 self._suspect(trip, error)
         elif error.status_code not in _OWN_FAULTS:
             stopped = self._window.sources.get(trip.source)
             failures = stopped.failures + 1 if stopped else 1
-            self._stop(trip.source, error.message, self._wait_after(failures, error), failures)
+            self._stop(trip.source, error, self._wait_after(failures, error), failures)
         elif len(trip.messages) > 1:
             self._window.narrow(trip)
         else:
             self._dead.append((trip.messages[0], error.code, error.message, trip.failures + 1))
             self._window.refused(trip)
-            _log.warning("a message of the outbox was refused for good: it is a dead letter now (%s)", error.code)
+            telemetry.dead(trip.messages[0].entry.message_id, error, trip.failures + 1)
 
     def _suspect(self, trip: Trip, error: Undelivered) -> None:
         """One of its messages may be what Segment fails over, which must not hold up other users'."""
@@ -239,14 +262,14 @@ class Courier:
             lane.blocked += 1
             self._window.block(lane, self._now() + self._wait_after(lane.blocked, error))
 
-    def _stop(self, source: str, trouble: str, seconds: float, failures: int = 0) -> None:
+    def _stop(self, source: str, trouble: SegmentError, seconds: float, failures: int = 0) -> None:
         if source not in self._window.sources:
-            _log.warning("the outbox waits: %s", trouble)
+            _log.warning(_waits(trouble))
         self._window.stop(source, trouble, self._now() + max(seconds, RENEW_SECONDS), failures)
 
-    def _say(self, trouble: str) -> None:
+    def _say(self, trouble: SegmentError) -> None:
         if not self._trouble:
-            _log.warning("the outbox waits: %s", trouble)
+            _log.warning(_waits(trouble))
         self._trouble = trouble
 
     def _wait_after(self, failures: int, error: Undelivered) -> float:
@@ -272,6 +295,14 @@ class Courier:
         await self._outside.sleep(seconds)
 
 
-def _no_key(source: str) -> str:
-    setting = f"SEGMENT_SOURCES has no source {source!r}" if source else "SEGMENT_WRITE_KEY is not set"
-    return f"{setting} any more, so its messages in the outbox wait."
+def _no_key(source: str) -> NotConfigured:
+    setting = "SEGMENT_SOURCES" if source else "SEGMENT_WRITE_KEY"
+    lacking = f"has no source {source!r}" if source else "is not set"
+    return NotConfigured(setting, f"{setting} {lacking} any more, so its messages in the outbox wait.")
+
+
+def _waits(error: SegmentError) -> Line:
+    """The line of the log, without Segment's own words: they may repeat a message."""
+    answered = isinstance(error, Undelivered) and error.status_code is not None
+    reason = error.hint if answered else str(error)
+    return Line("the outbox waits", {"error": telemetry.error_type(error), "reason": reason})

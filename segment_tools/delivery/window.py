@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from segment_tools import wire
+from segment_tools.errors import SegmentError
 from segment_tools.outbox import Outbox, Waiting
 from segment_tools.spec import limits
 
@@ -57,7 +58,7 @@ class Trip:
 class StoppedSource:
     """What is wrong with a source's key or address; until it is due, its messages are passed over."""
 
-    trouble: str
+    trouble: SegmentError
     due: float
     failures: int
     """How often in a row."""
@@ -194,7 +195,7 @@ class Window:
             self._let_go(lane.waiting.pop())
             lane.unread = lane.waiting[-1].cursor
 
-    def stop(self, name: str, trouble: str, due: float, failures: int) -> None:
+    def stop(self, name: str, trouble: SegmentError, due: float, failures: int) -> None:
         """Let all of a source's messages wait while its key or address is wrong; they leave the memory."""
         self.sources[name] = StoppedSource(trouble, due, failures)
         for lane in self._lanes.values():

@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
@@ -31,16 +31,20 @@ from starlette.routing import Route
 
 from segment_tools._version import __version__
 from segment_tools.client import Segment
-from segment_tools.errors import SegmentError
+from segment_tools.errors import NotConfigured, SegmentError
 from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
 from segment_tools.surfaces import prompts
 from segment_tools.surfaces.calls import Calls
 from segment_tools.surfaces.progress import ByProgress
+from segment_tools.surfaces.readiness import Readiness
 from segment_tools.surfaces.resources import Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
+
+if TYPE_CHECKING:
+    from segment_tools.surfaces.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -226,7 +230,9 @@ def _ended_by_signals(segment: Segment) -> Generator[None]:
 def http_app(
     segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = (), forward: Sequence[str] = ()
 ) -> Starlette:
-    """Streamable HTTP at `/mcp`, stateless, `/healthz`, and with a webhook secret `/webhooks/segment`.
+    """Streamable HTTP at `/mcp`, stateless, `/healthz`, `/readyz`, and with a webhook secret `/webhooks/segment`.
+
+    With `SEGMENT_METRICS` also `/metrics`; without the packages for it, `NotConfigured` is raised.
 
     Answers are JSON, but for those to who asks for progress: they are streams of events, which can carry it.
 
@@ -245,17 +251,23 @@ def http_app(
         for json in (True, False)
     )
 
+    metrics = _metrics(segment.settings)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with plain.run(), streaming.run():
-            yield
+        with metrics.counting() if metrics else nullcontext():
+            async with plain.run(), streaming.run():
+                yield
 
     sends = [tool.name for tool in offered(segment.settings) if not tool.read_only]
     calls = ByProgress(plain.asgi_app, streaming.asgi_app, sends)
     routes = [
         Route("/mcp", calls),
         Route("/healthz", _healthy, methods=["GET"]),
+        Route("/readyz", Readiness(segment).answer, methods=["GET"]),
     ]
+    if metrics:
+        routes.append(Route("/metrics", metrics.answer, methods=["GET"]))
     if segment.settings.webhook_secret is not None:
         from segment_tools.surfaces.receiver import webhook_route
 
@@ -263,6 +275,17 @@ def http_app(
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.end_calls = calls.end
     return app
+
+
+def _metrics(settings: Settings) -> "Metrics | None":
+    if not settings.metrics:
+        return None
+    try:
+        from segment_tools.surfaces.metrics import Metrics
+    except ImportError:
+        text = "SEGMENT_METRICS is on, and the packages for it are not installed."
+        raise NotConfigured("SEGMENT_METRICS", text, hint="pip install 'segment-tools[metrics]'") from None
+    return Metrics()
 
 
 def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
@@ -284,7 +307,9 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     with listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
-        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2
+        )
         Server(config).run(sockets=[listener])
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from segment_tools import telemetry
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.receipt import Receipt
@@ -95,7 +96,15 @@ async def call(
         done = await tool.run(parsed, segment, caller)
         return _pointed(success(tool, done), segment.settings) if isinstance(done, Receipt) else done
     except SegmentError as error:
+        if tool and tool.answer is Receipt:
+            telemetry.refused(error, _count(arguments))
         return failure(tool, error)
+
+
+def _count(arguments: Mapping[str, Any] | None) -> int:
+    """How many messages a call was to send, as far as that can be told where it was refused."""
+    batch: object = (arguments or {}).get("batch")
+    return len(cast("list[object]", batch)) if isinstance(batch, list) else 1
 
 
 def _pointed(result: Result, settings: Settings) -> Result:
