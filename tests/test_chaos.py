@@ -1,13 +1,11 @@
-"""Whatever the data plane does, and in whatever order: which attempts are made, when, and what becomes of the message."""
+"""Whatever the data plane does, in whatever order: which attempts are made, when, and what becomes of the message."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from support import WAIT, Time, settings
+from support import WAIT, Time, settings, until
 
 from segment_tools import Segment, Track, Transport
 
@@ -40,6 +38,5 @@ async def test_requests_that_fail_together_are_waited_for_as_one_failure(time: T
     async with asyncio.timeout(WAIT), Segment(chosen, transport=transport, surroundings=time.surroundings()) as segment:
         for number in range(4):
             await segment.send(Track(event="Signed Up", user_id=f"u{number}"))
-            while len(crowd.at) <= number:
-                await asyncio.sleep(0)
+            await until(lambda least=number: len(crowd.at) > least)
     assert crowd.at[:5] == [0, 0, 0, 0, 0.5]
