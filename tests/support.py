@@ -89,6 +89,9 @@ class Time:
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
+        self.pass_by(seconds)
+
+    def pass_by(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
     def surroundings(self, jitter: float = 1.0) -> Surroundings:

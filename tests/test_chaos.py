@@ -1,15 +1,300 @@
 """Whatever the data plane does, in whatever order: which attempts are made, when, and what becomes of the message."""
 
 import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import format_datetime
+from itertools import accumulate
+from typing import Any, Literal
 
 import httpx
 import pytest
-from support import WAIT, Time, settings, until
+from support import NOW, WAIT, Time, settings, until
 
-from segment_tools import Segment, Track, Transport
+from segment_tools import RateLimited, Segment, SegmentError, Track, Transport
+from segment_tools.sandbox.run import Sandbox
 
 pytestmark = pytest.mark.anyio
+
+Answer = Callable[[Time], httpx.Response]
+Step = dict[str, Any] | Answer
+"""What one request meets with: a fault of the sandbox, or what no sandbox can do to one."""
+
+Mode = Literal["direct", "kept", "queued"]
+"""Sent at once without an outbox; with one; put into the outbox."""
+MODES: tuple[Mode, ...] = ("direct", "kept", "queued")
+
+DELIVERED, WAITING = "delivered", "waiting"
+
+
+def status(number: int, **headers: str) -> Step:
+    return {"status": number, "headers": {name.replace("_", "-"): text for name, text in headers.items()}}
+
+
+def no_connection(_: Time) -> httpx.Response:
+    raise httpx.ConnectError("refused")
+
+
+def no_answer(time: Time) -> httpx.Response:
+    """Nothing within the ten seconds that an attempt may take."""
+    time.pass_by(10)
+    raise httpx.ReadTimeout("silent")
+
+
+class Endless(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b'{"success": false, ' * 1000
+
+
+def endless(number: int) -> Answer:
+    return lambda _: httpx.Response(number, stream=Endless())
+
+
+PAGE: Step = {"status": 502, "headers": {"Content-Type": "text/html"}, "body": "<html><h1>Bad Gateway</h1></html>"}
+DATE = format_datetime(NOW.replace(microsecond=0), usegmt=True)
+IN_7_SECONDS = format_datetime(NOW.replace(microsecond=0, second=7), usegmt=True)
+SENT_BUT_UNANSWERED: Step = {"kind": "drop"}
+RESET: Step = {"kind": "reset"}
+
+
+@dataclass
+class Plane(httpx.AsyncBaseTransport):
+    """The way to the sandbox: each request meets with the next step, and once they are used up with none.
+
+    `lasting` says that it then meets with nobody: it hangs.
+    """
+
+    time: Time
+    sandbox: Sandbox
+    steps: Sequence[Step]
+    lasting: bool = False
+    requests: list[httpx.Request] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+    hanging: bool = False
+    _way: httpx.AsyncHTTPTransport = field(default_factory=httpx.AsyncHTTPTransport)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        number = len(self.requests)
+        if self.lasting and number == len(self.steps):
+            self.hanging = True
+            await asyncio.Event().wait()
+        self.requests.append(request)
+        self.at.append(round((self.time.now - NOW).total_seconds(), 3))
+        step = self.steps[number] if number < len(self.steps) else None
+        if callable(step):
+            return step(self.time)
+        if step is not None:
+            self.sandbox.fault(**step, path="/v1/")
+        return await self._way.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._way.aclose()
+
+    @property
+    def counts(self) -> list[int]:
+        """What each request said of how often it was tried before."""
+        return [int(request.headers.get("x-retry-count", 0)) for request in self.requests]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The bodies but for `sentAt`, which a request out of the outbox has as of its own time."""
+        return [re.sub(rb'"sentAt":"[^"]+"', b"", request.content) for request in self.requests]
+
+
+@asynccontextmanager
+async def sending(plane: Plane, mode: Mode, **more: Any) -> AsyncIterator[Segment]:
+    """A client of the plane in this mode, whose clock is the plane's."""
+    chosen = {} if mode == "direct" else {"outbox": "memory:", "flush_seconds": 0}
+    chosen |= {"delivery": "queued"} if mode == "queued" else {}
+    with_all = settings(data_plane_url=plane.sandbox.url, **chosen, **more)
+    transport = Transport(plane.sandbox.url, plane)
+    async with (
+        asyncio.timeout(WAIT),
+        Segment(with_all, transport=transport, surroundings=plane.time.surroundings()) as segment,
+    ):
+        yield segment
+    plane.sandbox.clear_faults()
+
+
+async def told(segment: Segment) -> str:
+    """What a call is answered: its status, or the error."""
+    try:
+        return (await segment.send(Track(event="Signed Up", user_id="u1"))).status
+    except SegmentError as error:
+        return type(error).__name__
+
+
+async def became(segment: Segment, plane: Plane) -> str:
+    """What the outbox has made of the message once nothing more will happen."""
+    assert segment.courier is not None
+    outbox = segment.courier.outbox
+
+    async def over() -> bool:
+        return plane.hanging or (await outbox.depth()).pending == 0
+
+    await until(over)
+    letters = [letter.reason for letter in (await outbox.dead(None, 10)).items]
+    return ", ".join(letters) or (WAITING if (await outbox.depth()).pending else DELIVERED)
+
+
+PASSING: dict[str, tuple[list[Step], list[float]]] = {
+    **{str(number): ([status(number)], [0.5]) for number in (408, 410, 429, 460, 500, 502, 503, 504)},
+    "429, Retry-After in seconds": ([status(429, Retry_After="3")], [3]),
+    "429, Retry-After as a date": ([status(429, Retry_After=IN_7_SECONDS)], [6.877]),
+    "429, X-RateLimit-Reset": ([status(429, X_RateLimit_Reset="4")], [4]),
+    "429, both": ([status(429, Retry_After="2", X_RateLimit_Reset="9")], [2]),
+    "503, Retry-After": ([status(503, Retry_After="12")], [12]),
+    "429, Retry-After 0": ([status(429, Retry_After="0")], [0.5]),
+    "429, Retry-After of the past": ([status(429, Retry_After=DATE)], [0.5]),
+    "503, Retry-After that is none": ([status(503, Retry_After="soon")], [0.5]),
+    "no connection": ([no_connection], [0.5]),
+    "a reset": ([RESET], [0.5]),
+    "taken and not answered": ([SENT_BUT_UNANSWERED], [0.5]),
+    "no answer in time": ([no_answer], [10.5]),
+    "an HTML page": ([PAGE], [0.5]),
+    "an endless error": ([endless(503)], [0.5]),
+    "an endless answer": ([endless(200)], []),
+    "one after the other": (
+        [no_connection, status(503), status(429, Retry_After="3"), SENT_BUT_UNANSWERED, PAGE],
+        [0.5, 1, 3, 4, 8],
+    ),
+}
+"""What passes, and the waits before the next attempts, the last of which is taken."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PASSING)
+async def test_what_passes_is_waited_for_and_then_the_same_is_sent(
+    name: str, mode: Mode, sandbox: Sandbox, time: Time
+) -> None:
+    steps, waits = PASSING[name]
+    plane = Plane(time, sandbox, steps)
+    async with sending(plane, mode) as segment:
+        assert await told(segment) == ("queued" if mode == "queued" else "accepted")
+        assert mode == "direct" or await became(segment, plane) == DELIVERED
+    assert plane.at == list(accumulate([0, *waits]))
+    assert plane.counts == list(range(len(plane.at)))
+    assert len(set(plane.bodies)) == 1
+    if mode != "queued":
+        assert len({request.content for request in plane.requests}) == 1
+    assert len(sandbox.messages()) == (name != "an endless answer")
+
+
+DIRECT = [0, 0.5, 1, 2, 4, 8]
+"""The waits before the attempts of a call, of which another would not fit into its 30 seconds."""
+COURIER = [0, 0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+"""The waits before attempts out of the outbox, without end."""
+STOPPED = [0, 1, 1, 2, 4, 8, 16, 32, 60, 60]
+"""The same where what is wrong is not the message: all of its source waits, and for a second at least."""
+
+LASTING: dict[str, tuple[Step, str, list[float], list[float]]] = {
+    **{str(number): (status(number), "Unavailable", DIRECT, COURIER) for number in (408, 410, 460, 500, 502, 503, 504)},
+    "429": (status(429), "RateLimited", DIRECT, COURIER),
+    "429, Retry-After 20": (status(429, Retry_After="20"), "RateLimited", [0, 20], [0, 20, 20, 20]),
+    "429, Retry-After of an hour": (status(429, Retry_After="3600"), "RateLimited", [0], [0, 300, 300]),
+    "no connection": (no_connection, "Unavailable", DIRECT, COURIER),
+    "a reset": (RESET, "Unavailable", DIRECT, COURIER),
+    "taken and not answered": (SENT_BUT_UNANSWERED, "Unavailable", DIRECT, COURIER),
+    "an HTML page": (PAGE, "Unavailable", DIRECT, COURIER),
+    "an endless error": (endless(500), "Unavailable", DIRECT, COURIER),
+}
+"""What does not pass: what a call is told, its waits, and those of the outbox."""
+
+
+@pytest.mark.parametrize("name", LASTING)
+async def test_what_does_not_pass_in_time_is_an_error_without_an_outbox(
+    name: str, sandbox: Sandbox, time: Time
+) -> None:
+    step, error, waits, _ = LASTING[name]
+    plane = Plane(time, sandbox, [step] * 10)
+    async with sending(plane, "direct") as segment:
+        assert await told(segment) == error
+    assert plane.at == list(accumulate(waits))
+    assert plane.counts == list(range(len(waits)))
+    assert len({request.content for request in plane.requests}) == 1
+
+
+@pytest.mark.parametrize("name", LASTING)
+async def test_what_does_not_pass_is_tried_from_the_outbox_for_ever(name: str, sandbox: Sandbox, time: Time) -> None:
+    step, _, _, waits = LASTING[name]
+    plane = Plane(time, sandbox, [step] * len(waits), lasting=True)
+    async with sending(plane, "queued") as segment:
+        assert await told(segment) == "queued"
+        assert await became(segment, plane) == WAITING
+    assert plane.at == list(accumulate(waits))
+    assert plane.counts == list(range(len(waits)))
+    assert len(set(plane.bodies)) == 1
+
+
+@pytest.mark.parametrize("name", LASTING)
+async def test_what_does_not_pass_in_time_goes_to_the_outbox_and_is_delivered_afterwards(
+    name: str, sandbox: Sandbox, time: Time
+) -> None:
+    step, _, waits, _ = LASTING[name]
+    plane = Plane(time, sandbox, [step] * len(waits))
+    async with sending(plane, "kept") as segment:
+        assert await told(segment) == "queued"
+        assert await became(segment, plane) == DELIVERED
+    gave_up = list(accumulate(waits))
+    asked_to_wait = {"429": 0.5, "429, Retry-After 20": 20, "429, Retry-After of an hour": 300}.get(name, 0)
+    assert plane.at == [*gave_up, gave_up[-1] + asked_to_wait]
+    assert plane.counts == [*range(len(waits)), 0]
+    assert len(sandbox.messages()) == 1
+
+
+REFUSED: dict[str, tuple[Step, str]] = {
+    "400": (status(400), "invalid_request"),
+    "413": (status(413), "error"),
+    "415": (status(415), "unsupported_media_type"),
+    "422": (status(422), "error"),
+    "success is false": ({"status": 200, "body": {"success": False}}, "rejected"),
+}
+"""What Segment refuses for what the message says, and the dead letter's reason."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_refused_for_good_is_told_at_once_or_becomes_a_dead_letter(
+    name: str, mode: Mode, sandbox: Sandbox, time: Time
+) -> None:
+    step, reason = REFUSED[name]
+    plane = Plane(time, sandbox, [step])
+    async with sending(plane, mode) as segment:
+        assert await told(segment) == ("queued" if mode == "queued" else "Rejected")
+        if mode != "direct":
+            assert await became(segment, plane) == (reason if mode == "queued" else DELIVERED)
+    assert plane.at == [0]
+    assert sandbox.messages() == []
+
+
+MISPLACED: dict[str, tuple[Step, str]] = {
+    "401": (status(401), "Unauthorized"),
+    "403": (status(403), "Unauthorized"),
+    "404": (status(404), "NotFound"),
+    "501": (status(501), "Rejected"),
+    "505": (status(505), "Rejected"),
+    "511": (status(511), "Rejected"),
+    "a redirect": (status(308, Location="https://elsewhere.example/v1/track"), "Rejected"),
+}
+"""What is wrong is the key or the address, which no message can help: what a call is told."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", MISPLACED)
+async def test_a_wrong_key_or_address_is_told_at_once_and_what_is_queued_waits_for_the_right_one(
+    name: str, mode: Mode, sandbox: Sandbox, time: Time
+) -> None:
+    step, error = MISPLACED[name]
+    plane = Plane(time, sandbox, [step] * len(STOPPED), lasting=True)
+    async with sending(plane, mode) as segment:
+        assert await told(segment) == ("queued" if mode == "queued" else error)
+        if mode != "direct":
+            assert await became(segment, plane) == (WAITING if mode == "queued" else DELIVERED)
+    assert plane.at == (list(accumulate(STOPPED)) if mode == "queued" else [0])
 
 
 @dataclass
@@ -40,3 +325,14 @@ async def test_requests_that_fail_together_are_waited_for_as_one_failure(time: T
             await segment.send(Track(event="Signed Up", user_id=f"u{number}"))
             await until(lambda least=number: len(crowd.at) > least)
     assert crowd.at[:5] == [0, 0, 0, 0, 0.5]
+
+
+async def test_what_was_held_back_is_no_attempt(sandbox: Sandbox, time: Time) -> None:
+    plane = Plane(time, sandbox, [status(429, Retry_After="40")])
+    async with sending(plane, "direct") as segment:
+        with pytest.raises(RateLimited) as asked:
+            await segment.send(Track(event="Signed Up", user_id="u1"))
+        with pytest.raises(RateLimited) as held_back:
+            await segment.send(Track(event="Signed Up", user_id="u2"))
+    assert plane.at == [0]
+    assert (asked.value.attempts, held_back.value.attempts) == (1, 0)

@@ -216,7 +216,7 @@ class Courier:
             # Requests that were under way together meet with the same trouble: together they are one failure.
             self._failures = max(self._failures, failures + 1)
             for lane in trip.lanes:
-                lane.failures += 1
+                lane.failures += error.made
             self._paused_until = max(self._paused_until, self._now() + self._wait_after(self._failures, error))
             self._say(error.message)
             if error.sent and not isinstance(error, RateLimited):
