@@ -1,20 +1,27 @@
 """Whatever the data plane does, in whatever order: which attempts are made, when, and what becomes of the message."""
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import format_datetime
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any, Literal
 
 import httpx
 import pytest
-from support import NOW, WAIT, Time, settings, until
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from support import KEY, NOW, WAIT, Time, settings, until
 
-from segment_tools import RateLimited, Segment, SegmentError, Track, Transport
+from segment_tools import RateLimited, Rejected, Segment, SegmentError, Track, Transport
+from segment_tools.sandbox.oauth import OAuth
+from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
+from segment_tools.sandbox.sources import Sources
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +81,11 @@ class Plane(httpx.AsyncBaseTransport):
     requests: list[httpx.Request] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
     hanging: bool = False
+    _began: datetime = field(init=False)
     _way: httpx.AsyncHTTPTransport = field(default_factory=httpx.AsyncHTTPTransport)
+
+    def __post_init__(self) -> None:
+        self._began = self.time.now
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
@@ -83,7 +94,7 @@ class Plane(httpx.AsyncBaseTransport):
             self.hanging = True
             await asyncio.Event().wait()
         self.requests.append(request)
-        self.at.append(round((self.time.now - NOW).total_seconds(), 3))
+        self.at.append(round((self.time.now - self._began).total_seconds(), 3))
         step = self.steps[number] if number < len(self.steps) else None
         if callable(step):
             return step(self.time)
@@ -336,3 +347,159 @@ async def test_what_was_held_back_is_no_attempt(sandbox: Sandbox, time: Time) ->
             await segment.send(Track(event="Signed Up", user_id="u2"))
     assert plane.at == [0]
     assert (asked.value.attempts, held_back.value.attempts) == (1, 0)
+
+
+@dataclass
+class Picky(httpx.AsyncBaseTransport):
+    """A data plane that has trouble with one message, whatever stands beside it; alone, it fails for so often."""
+
+    status: int
+    most: int
+    batches: list[list[str]] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    hanging: bool = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        names = [message["messageId"] for message in json.loads(await request.aread())["batch"]]
+        if self.batches.count(["u2-1"]) == self.most:
+            self.hanging = True
+            await asyncio.Event().wait()
+        self.batches.append(names)
+        if "u2-1" in names:
+            return httpx.Response(self.status)
+        self.taken += names
+        return httpx.Response(200, json={"success": True})
+
+
+CROWD = [f"u{user}-{number}" for number in range(3) for user in range(4)]
+"""Messages of four users, taking turns; u2-1 is the guilty one."""
+
+
+@asynccontextmanager
+async def with_a_guilty_one(picky: Picky, time: Time, delivery: str) -> AsyncIterator[Segment]:
+    chosen = settings(outbox="memory:", delivery=delivery, flush_seconds=0)
+    transport = Transport("https://api.segment.io", picky)
+    async with asyncio.timeout(WAIT), Segment(chosen, transport=transport, surroundings=time.surroundings()) as segment:
+        yield segment
+
+
+def crowd() -> list[Track]:
+    return [Track(event="Signed Up", user_id=name.split("-")[0], message_id=name) for name in CROWD]
+
+
+def of(user: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.startswith(user)]
+
+
+async def test_of_a_batch_only_the_guilty_message_becomes_a_dead_letter(time: Time) -> None:
+    picky = Picky(400, 10)
+    async with with_a_guilty_one(picky, time, "queued") as segment:
+        assert (await segment.send_batch(crowd())).status == "queued"
+        assert segment.courier is not None
+        outbox = segment.courier.outbox
+
+        async def over() -> bool:
+            return (await outbox.depth()).pending == 0
+
+        await until(over)
+        assert [letter.message_id for letter in (await outbox.dead(None, 10)).items] == ["u2-1"]
+    assert sorted(picky.taken) == sorted(set(CROWD) - {"u2-1"})
+    for user in ("u0", "u1", "u2", "u3"):
+        assert of(user, picky.taken) == [name for name in of(user, CROWD) if name != "u2-1"]
+    assert [len(batch) for batch in picky.batches] == [12, 6, 6, 3, 3, 1, 2, 1, 1]
+
+
+async def test_a_batch_with_a_guilty_message_is_refused_to_the_caller_as_a_whole(time: Time) -> None:
+    picky = Picky(400, 10)
+    async with with_a_guilty_one(picky, time, "direct") as segment:
+        with pytest.raises(Rejected) as error:
+            await segment.send_batch(crowd())
+        assert segment.courier is not None
+        assert (await segment.courier.outbox.depth()).pending == 0
+    assert (error.value.attempts, len(picky.batches)) == (1, 1)
+
+
+async def test_a_message_that_segment_fails_over_holds_up_nobody_else(time: Time) -> None:
+    picky = Picky(500, 4)
+    async with with_a_guilty_one(picky, time, "queued") as segment:
+        await segment.send_batch(crowd())
+        await until(lambda: picky.hanging)
+        assert segment.courier is not None
+        waiting = [each.entry.message_id for each in await segment.courier.outbox.page(None, 100, 10**6)]
+    assert waiting == ["u2-1", "u2-2"]
+    assert sorted(picky.taken) == sorted(set(CROWD) - {"u2-1", "u2-2"})
+    for user in ("u0", "u1", "u2", "u3"):
+        assert of(user, picky.taken) == of(user, CROWD)[: 1 if user == "u2" else 3]
+
+
+APP, KID = "app-1", "key-1"
+IDS = count(1)
+
+
+@pytest.fixture(scope="module")
+def app() -> tuple[str, Any]:
+    """An OAuth app's private key, and its public one."""
+    keys = rsa.generate_private_key(65537, 2048)
+    private = keys.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private.decode(), keys.public_key()
+
+
+@pytest.fixture(scope="module")
+def _guarded(app: tuple[str, Any]) -> Iterator[Sandbox]:
+    oauth = OAuth(keys={(APP, KID): app[1]}, sources=frozenset({"server"}), token_seconds=3600)
+    with Sandbox(options=Options(sources=Sources({KEY: "server"}), oauth=oauth)) as running:
+        yield running
+
+
+@pytest.fixture
+def guarded(_guarded: Sandbox) -> Sandbox:
+    """A sandbox that takes messages with a token alone."""
+    _guarded.store.clear()
+    return _guarded
+
+
+def real_time() -> Time:
+    """A clock that stands at the sandbox's time; no two have an id in common, since no assertion is taken twice."""
+    return Time(datetime.now(UTC), _ids=IDS)
+
+
+def with_app(app: tuple[str, Any]) -> dict[str, str]:
+    return {"oauth_client_id": APP, "oauth_key_id": KID, "oauth_private_key": app[0]}
+
+
+WITH_TOKEN: dict[str, tuple[list[Step], list[float], list[int]]] = {
+    "511": ([status(511)], [0, 0], [0, 1]),
+    "511 twice": ([status(511)] * 2, [0, 0, 0.5], [0, 1, 1]),
+    "401": ([status(401)], [0, 0], [0, 1]),
+    "403": ([status(403)], [0, 0], [0, 1]),
+    "503": ([status(503)], [0, 0.5], [0, 1]),
+}
+"""With OAuth, what may mean the token is tried at once with another: when, and how often each was tried before."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", WITH_TOKEN)
+async def test_with_oauth_what_may_mean_the_token_is_tried_at_once_with_another(
+    name: str, mode: Mode, app: tuple[str, Any], guarded: Sandbox
+) -> None:
+    steps, at, counts = WITH_TOKEN[name]
+    plane = Plane(real_time(), guarded, steps)
+    async with sending(plane, mode, **with_app(app)) as segment:
+        assert await told(segment) == ("queued" if mode == "queued" else "accepted")
+        assert mode == "direct" or await became(segment, plane) == DELIVERED
+    assert plane.at == at
+    assert plane.counts == counts
+    assert len(set(plane.bodies)) == 1
+    assert len(guarded.messages()) == 1
+
+
+async def test_without_a_token_messages_wait_and_are_not_given_up(app: tuple[str, Any], guarded: Sandbox) -> None:
+    plane = Plane(real_time(), guarded, [])
+    guarded.fault(status=400, body={"error": "invalid_client"}, path="/token", times=2)
+    async with sending(plane, "queued", **with_app(app)) as segment:
+        assert await told(segment) == "queued"
+        assert await became(segment, plane) == DELIVERED
+    assert plane.at == [2]
+    assert plane.counts == [0]

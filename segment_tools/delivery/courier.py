@@ -221,7 +221,7 @@ class Courier:
             self._say(error.message)
             if error.sent and not isinstance(error, RateLimited):
                 self._suspect(trip, error)
-        elif error.status_code not in _OWN_FAULTS:
+        elif not error.sent or error.status_code not in _OWN_FAULTS:
             stopped = self._window.sources.get(trip.source)
             failures = stopped.failures + 1 if stopped else 1
             self._stop(trip.source, error.message, self._wait_after(failures, error), failures)
