@@ -18,6 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from support import KEY, NOW, WAIT, Time, settings, until
 
 from segment_tools import RateLimited, Rejected, Segment, SegmentError, Track, Transport
+from segment_tools.data_plane import DataPlane
+from segment_tools.delivery import Courier
+from segment_tools.outbox import Entry, Waiting
+from segment_tools.outbox._outbox import Death
+from segment_tools.outbox.sqlite import SqliteOutbox
 from segment_tools.sandbox.oauth import OAuth
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
@@ -503,3 +508,52 @@ async def test_without_a_token_messages_wait_and_are_not_given_up(app: tuple[str
         assert await became(segment, plane) == DELIVERED
     assert plane.at == [2]
     assert plane.counts == [0]
+
+
+@dataclass
+class Gate(httpx.AsyncBaseTransport):
+    """A data plane that takes everything, each request once it is let through."""
+
+    asked: list[asyncio.Event] = field(default_factory=list)
+    answered: int = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(asyncio.Event())
+        await self.asked[-1].wait()
+        self.answered += 1
+        return httpx.Response(200, json={"success": True})
+
+
+class SlowlySettling(SqliteOutbox):
+    """One whose disk is slow: by the time it has let go of something, more was delivered."""
+
+    gate: Gate
+
+    async def settle(self, delivered: Sequence[Waiting], dead: Sequence[Death]) -> None:
+        await super().settle(delivered, dead)
+        for event in self.gate.asked:
+            event.set()
+        await until(lambda: self.gate.answered == len(self.gate.asked))
+        await asyncio.sleep(0.01)
+
+
+async def test_what_is_delivered_while_the_outbox_settles_is_settled_too(time: Time) -> None:
+    outbox, outside = SlowlySettling(":memory:"), time.surroundings()
+    outbox.gate = gate = Gate()
+    plane = DataPlane(settings(), outside, Transport("https://api.segment.io", gate))
+    courier = Courier(outbox, plane, lambda _: KEY, outside)
+    courier.begin()
+    for number in (1, 2):
+        body = b'{"type":"track","messageId":"m%d"}' % number
+        await outbox.add([Entry(f"m{number}", f"lane {number}", "", body, "digest", "2026-11-23")], time.now)
+        await until(lambda least=number: len(gate.asked) == least)
+    gate.asked[0].set()
+
+    async def empty() -> bool:
+        return (await outbox.depth()).pending == 0
+
+    try:
+        await until(empty)
+    finally:
+        await courier.end(0)
+        await plane.aclose()

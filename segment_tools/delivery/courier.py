@@ -166,7 +166,7 @@ class Courier:
 
     async def _settle(self) -> None:
         """Tell the outbox what became of what."""
-        done, dead = self._done, self._dead
+        done, dead = tuple(self._done), tuple(self._dead)  # more is delivered meanwhile
         if done or dead:
             await self.outbox.settle(done, dead)
             self._done, self._dead = self._done[len(done) :], self._dead[len(dead) :]
