@@ -127,6 +127,11 @@ class Undelivered(SegmentError):
         self.response_body = response_body or {}
         self.retry_after_seconds = retry_after_seconds
 
+    @property
+    def made(self) -> bool:
+        """Whether a request was made, or tried: not where this program held it back."""
+        return True
+
 
 class Rejected(Undelivered):
     """Segment answered, and did not accept the request."""
@@ -151,6 +156,11 @@ class RateLimited(Rejected):
 
     code = "rate_limited"
     retryable = True
+
+    @property
+    def made(self) -> bool:
+        """See `Undelivered.made`: what Segment asked for has a status."""
+        return self.status_code is not None
 
 
 class Unavailable(Undelivered):

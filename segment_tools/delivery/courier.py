@@ -201,11 +201,12 @@ class Courier:
             trip = self._window.pack(self._now())
             if trip is None:
                 return
-            task = asyncio.create_task(self._travel(trip))
+            task = asyncio.create_task(self._travel(trip, self._failures))
             self._trips.add(task)
             task.add_done_callback(self._ended)
 
-    async def _travel(self, trip: Trip) -> None:
+    async def _travel(self, trip: Trip, failures: int) -> None:
+        """Deliver it; so many failures in a row had been seen when it set out."""
         key = self._key_of(trip.source)
         if key is None:
             self._window.came_back(trip)
@@ -219,7 +220,7 @@ class Courier:
                 answered((await self._plane.attempt(request, key, trip.failures, ATTEMPT_SECONDS)).status)
         except Undelivered as error:
             self._window.came_back(trip)
-            self._failed(trip, error)
+            self._failed(trip, failures, error)
         except SegmentError as error:
             self._window.came_back(trip)
             self._stop(trip.source, error, LONGEST_WAIT_SECONDS)
@@ -234,16 +235,17 @@ class Courier:
         self._done += trip.messages
         self._window.arrived(trip)
 
-    def _failed(self, trip: Trip, error: Undelivered) -> None:
+    def _failed(self, trip: Trip, failures: int, error: Undelivered) -> None:
         if error.retryable:
-            self._failures += 1
+            # Requests that were under way together meet with the same trouble: together they are one failure.
+            self._failures = max(self._failures, failures + 1)
             for lane in trip.lanes:
-                lane.failures += 1
-            self._paused_until = self._now() + self._wait_after(self._failures, error)
+                lane.failures += error.made
+            self._paused_until = max(self._paused_until, self._now() + self._wait_after(self._failures, error))
             self._say(error)
             if error.sent and not isinstance(error, RateLimited):
                 self._suspect(trip, error)
-        elif error.status_code not in _OWN_FAULTS:
+        elif not error.sent or error.status_code not in _OWN_FAULTS:
             stopped = self._window.sources.get(trip.source)
             failures = stopped.failures + 1 if stopped else 1
             self._stop(trip.source, error, self._wait_after(failures, error), failures)
