@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check unit lint types layers generate wheel bench-sandbox clean help
+.PHONY: demo test check unit lint types layers generate wheel bench-sandbox bench-plan clean help
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -53,6 +53,9 @@ generate: .venv/test ## write anew what is generated: snapshots and the README's
 
 bench-sandbox: .venv/run ## measure the sandbox beside a bare route: make bench-sandbox BENCH="--rounds 3"
 	$(BIN)/python benchmarks/sandbox.py $(BENCH)
+
+bench-plan: .venv/test ## measure tracking plans: make bench-plan BENCH="--rules 10000"
+	$(BIN)/python benchmarks/plan.py $(BENCH)
 
 clean: ## forget what was set up and built
 	rm -rf .venv .cache dist build

@@ -15,6 +15,7 @@ from segment_tools.data_plane import DataPlane, Outcome
 from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
 from segment_tools.inbox import Inbox, Retention, open_inbox
+from segment_tools.plan_source import PlanSource
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt
 from segment_tools.reception import Reception
@@ -49,13 +50,15 @@ class Segment:
         *,
         transport: Transport | None = None,
         profiles: Transport | None = None,
+        public_api: Transport | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
         self.settings = settings
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
         self._plane = DataPlane(settings, self._outside, self._transport)
-        self._sender = Sender(settings, self._outside, self._plane)
+        self._plans = PlanSource(settings, self._outside, public_api)
+        self._sender = Sender(settings, self._outside, self._plane, self._plans)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
         self._waiting = 0
@@ -69,12 +72,13 @@ class Segment:
         await self.aclose()
 
     def start(self) -> None:
-        """Deliver what an outbox has from earlier, in the running event loop; without one, nothing.
+        """Deliver what an outbox has from earlier, and read the tracking plan, in the running event loop.
 
         Raises:
             NotConfigured: what `SEGMENT_OUTBOX` names is no outbox.
         """
         self._sender.start()
+        self._plans.start()
 
     @property
     def courier(self) -> Courier | None:
@@ -91,6 +95,7 @@ class Segment:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             await inbox.aclose()
+        await self._plans.aclose()
         await self._plane.aclose()
         await self._profiles.aclose()
 
@@ -211,7 +216,7 @@ class Segment:
         a messageId that was accepted within the last 24 hours is not sent again: its first result is returned.
 
         Raises:
-            InvalidMessage: Segment would drop it; nothing was sent.
+            InvalidMessage: Segment would drop it; nothing was sent. PlanViolation: it departs from the tracking plan.
             NotConfigured: no write key.
             Rejected, Unavailable: with `receipt`, which tells the messageId to try again with.
         """

@@ -2,7 +2,8 @@
 
 SegmentError
 ├── InvalidMessage       the caller can mend it: names the fields, says what to pass
-│   └── TooLarge         a message or request over Segment's limits
+│   ├── TooLarge         a message or request over Segment's limits
+│   └── PlanViolation    a message against the tracking plan, whose policy is to block it
 ├── NotConfigured        a setting is missing or wrong: says which
 └── Undelivered          what was sent was not accepted
     ├── Rejected         Segment answered, and not with 2xx
@@ -28,7 +29,8 @@ class Problem:
     """One thing that is wrong with a message, and how to mend it."""
 
     code: str
-    """Stable, in snake_case: missing_field, invalid_value, unknown_argument, too_large, duplicate_message_id."""
+    """Stable, in snake_case: missing_field, invalid_value, unknown_argument, too_large, duplicate_message_id,
+    plan_violation."""
     message: str
     hint: str = ""
     field: str | None = None
@@ -85,6 +87,10 @@ class InvalidMessage(SegmentError):
 
 class TooLarge(InvalidMessage):
     """A message is over Segment's size limit; nothing was sent."""
+
+
+class PlanViolation(InvalidMessage):
+    """A message departs from the tracking plan, and `SEGMENT_TRACKING_PLAN_POLICY` is to block it; nothing was sent."""
 
 
 class NotConfigured(SegmentError):

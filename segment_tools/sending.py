@@ -15,13 +15,16 @@ from segment_tools import telemetry, wire
 from segment_tools.attempts import Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery import Courier
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Unavailable, Undelivered
+from segment_tools.errors import InvalidMessage, NotConfigured, PlanViolation, Problem, Unavailable, Undelivered
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
+from segment_tools.plan_source import PlanSource
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.timestamps import iso_utc
+from segment_tools.spec.tracking_plan import violations
+from segment_tools.spec.wording import Violation
 from segment_tools.stamping import Stamped, derived, stamped
 
 Messages = Sequence[Mapping[str, Any]]
@@ -46,8 +49,8 @@ class Route:
 class Sender:
     """Sends messages to one data plane; with an outbox, later what cannot be sent now."""
 
-    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane) -> None:
-        self._settings, self._outside, self._plane = settings, outside, plane
+    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane, plans: PlanSource) -> None:
+        self._settings, self._outside, self._plane, self._plans = settings, outside, plane, plans
         self._courier: Courier | None = None
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -108,6 +111,7 @@ class Sender:
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
         done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive)
+        remarks += await self._held_to_plan(done)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             requests = to_requests(receipt.messages, iso_utc(now), None)
@@ -118,6 +122,30 @@ class Sender:
         job = _Job(done, pack(done), pack, found, receipt, watched)
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
+
+    async def _held_to_plan(self, messages: Sequence[Stamped]) -> list[Warned]:
+        """What the tracking plan has against the messages, as warnings.
+
+        Raises:
+            PlanViolation: the policy is to block them.
+            Unauthorized, Rejected, Unavailable: the policy is to block them, and the plan cannot be read.
+        """
+        blocks = self._settings.tracking_plan_policy == "block"
+        try:
+            plan = await self._plans.plan()
+        except Undelivered as error:
+            if blocks:
+                raise
+            return [Warned("plan_unavailable", f"Not checked against the tracking plan. {error}")]
+        if plan is None:
+            return []
+        found = [(each.index, violation) for each in messages for violation in violations(each.fields, plan)]
+        if blocks and found:
+            raise PlanViolation([_problem(violation, index) for index, violation in found])
+        return [
+            Warned("plan_violation", f"{violation.text} {violation.mend}", violation.field, index)
+            for index, violation in found
+        ]
 
     def _packed(
         self, to_requests: ToRequests, sent_at: str, route: Route, messages: Sequence[Stamped]
@@ -277,6 +305,10 @@ def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
         response_body=_ACCEPTED_BODY if queued < len(before) else {},
     ).with_warnings(Warned("already_accepted", text, "messageId", each.index) for each, _ in before)
     return replace(job, messages=rest, requests=job.pack(rest) if rest else [], receipt=receipt)
+
+
+def _problem(violation: Violation, index: int | None) -> Problem:
+    return Problem("plan_violation", violation.text, violation.mend, violation.field, index)
 
 
 def _ending() -> Unavailable:

@@ -104,3 +104,28 @@ AUTHORIZATION = Service(
     quoted=False,
 )
 """Where tokens for OAuth come from. Not quoted: an answer may repeat the assertion."""
+
+PUBLIC_API = Service(
+    name="The Public API",
+    setting="SEGMENT_PUBLIC_API_URL",
+    again="Try again later: reading changes nothing.",
+    unknown="Try again: reading changes nothing.",
+    rejections={
+        **dict.fromkeys(
+            (401, 403),
+            (
+                Unauthorized,
+                "Check that SEGMENT_PUBLIC_API_TOKEN is a Public API token of the workspace, and SEGMENT_REGION.",
+            ),
+        ),
+        404: (NotFound, "Check the tracking plan's id in SEGMENT_TRACKING_PLAN, and SEGMENT_REGION."),
+        429: (RateLimited, "Wait, then try again: the rules of tracking plans may be read 200 times a minute."),
+    },
+    otherwise={
+        3: "Redirects are not followed: set SEGMENT_PUBLIC_API_URL to the final address.",
+        4: "Check the tracking plan's id in SEGMENT_TRACKING_PLAN, and SEGMENT_PUBLIC_API_URL.",
+        5: "Check SEGMENT_PUBLIC_API_URL: it is not the Public API that answers there.",
+    },
+    quoted=False,
+)
+"""Source of the statuses: https://docs.segmentapis.com/tag/Error-Handling; of the rate, /tag/Tracking-Plans."""

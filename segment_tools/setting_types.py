@@ -153,12 +153,34 @@ def _oauth_url(value: object) -> object:
     return base_url(value).removesuffix("/token") if isinstance(value, str) else value
 
 
+SEGMENT_PLAN = "segment:"
+"""What begins the name of a plan that Segment has, and not a file."""
+
+
+def _tracking_plan(value: object) -> object:
+    text = str(value)
+    if text.startswith(SEGMENT_PLAN):
+        if not re.fullmatch("tp_[A-Za-z0-9]{1,100}", text.removeprefix(SEGMENT_PLAN)):
+            raise wrong(
+                "is not a tracking plan's id, such as segment:tp_2sXk: copy it from the plan's address in Segment"
+            )
+        return text
+    try:
+        readable = Path(text).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):
+        readable = False
+    if not readable:
+        raise wrong("is neither a file, such as plan.json, nor segment:tp_... for a plan that Segment has")
+    return text
+
+
 WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
 Sources = Annotated[dict[str, WriteKey], BeforeValidator(_sources)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 OutboxAddress = Annotated[SecretStr, BeforeValidator(_outbox)]
 InboxAddress = Annotated[SecretStr, BeforeValidator(_inbox)]
 RedisAddress = Annotated[SecretStr, BeforeValidator(_redis)]
+TrackingPlanName = Annotated[str, BeforeValidator(_tracking_plan)]
 SpaceId = Annotated[str, BeforeValidator(_space_id)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]

@@ -21,6 +21,7 @@ from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.environment import PREFIX, variables
 from segment_tools.errors import NotConfigured
 from segment_tools.setting_types import (
+    SEGMENT_PLAN,
     InboxAddress,
     OAuthId,
     OAuthScope,
@@ -32,6 +33,7 @@ from segment_tools.setting_types import (
     Secret,
     Sources,
     SpaceId,
+    TrackingPlanName,
     Url,
     Words,
     WriteKey,
@@ -50,6 +52,9 @@ PROFILE_HOSTS = {"us": "https://profiles.segment.com", "eu": "https://profiles.e
 
 OAUTH_HOSTS = {"us": "https://oauth2.segment.io", "eu": "https://oauth2.eu1.segmentapis.com"}
 """Source: https://segment.com/docs/connections/oauth/."""
+
+PUBLIC_API_HOSTS = {"us": "https://api.segmentapis.com", "eu": "https://eu1.api.segmentapis.com"}
+"""Source: https://docs.segmentapis.com/tag/Getting-Started."""
 
 _OAUTH = ("oauth_client_id", "oauth_key_id", "oauth_private_key")
 """What makes OAuth, all of it or nothing."""
@@ -238,6 +243,25 @@ class Settings(BaseModel):
         "that is the default.",
     )
 
+    tracking_plan: TrackingPlanName | None = Field(
+        default=None,
+        description="The tracking plan that messages are held to: a JSON file, or `segment:tp_...` for one that "
+        "Segment has, read with `SEGMENT_PUBLIC_API_TOKEN`.",
+    )
+    tracking_plan_policy: Literal["off", "warn", "block"] = Field(
+        default="warn",
+        description="What becomes of a message that departs from the plan: `warn` sends it with warnings, `block` "
+        "refuses it, `off` does not look.",
+    )
+    public_api_token: Secret | None = Field(
+        default=None,
+        description="Token of Segment's Public API, to read the tracking plan with. Secret.",
+    )
+    public_api_url: Url | None = Field(
+        default=None,
+        description="Where to read it instead of the region's host.",
+    )
+
     @classmethod
     def from_env(cls, env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Self:
         """Read the settings from the environment; `env_file` names a `.env` file that the environment overrides.
@@ -279,6 +303,14 @@ class Settings(BaseModel):
         if 0 < len(missing) < len(_OAUTH):
             text = f"OAuth lacks {' and '.join(missing)}."
             raise NotConfigured(missing[0], text, hint="Set all three, or none.")
+        return self
+
+    @model_validator(mode="after")
+    def _plan_can_be_read(self) -> Self:
+        if self.segment_plan and self.public_api_token is None and self.checks_plan:
+            hint = "Set it to a token of the workspace's Public API, or SEGMENT_TRACKING_PLAN to a file."
+            text = "SEGMENT_TRACKING_PLAN names a plan that Segment has, which needs SEGMENT_PUBLIC_API_TOKEN."
+            raise NotConfigured("SEGMENT_PUBLIC_API_TOKEN", text, hint=hint)
         return self
 
     @model_validator(mode="after")
@@ -345,6 +377,22 @@ class Settings(BaseModel):
         return self.oauth_url or self._local_endpoint or OAUTH_HOSTS[self.region]
 
     @property
+    def checks_plan(self) -> bool:
+        """Whether messages are held to a tracking plan."""
+        return self.tracking_plan is not None and self.tracking_plan_policy != "off"
+
+    @property
+    def segment_plan(self) -> str | None:
+        """The id of the plan, where it is one that Segment has."""
+        name = self.tracking_plan or ""
+        return name.removeprefix(SEGMENT_PLAN) if name.startswith(SEGMENT_PLAN) else None
+
+    @property
+    def public_api_endpoint(self) -> str:
+        """The base URL of what gives the plan's rules."""
+        return self.public_api_url or PUBLIC_API_HOSTS[self.region]
+
+    @property
     def cdn_endpoint(self) -> str:
         """The base URL, without `/v1`, of what tells a source's public settings."""
         return self.cdn_url or self._local_endpoint or CDN
@@ -363,7 +411,14 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every configured key, to keep out of what leaves."""
-        named = (self.write_key, self.profile_token, self.webhook_secret, self.rate_limit, self.oauth_private_key)
+        named = (
+            self.write_key,
+            self.profile_token,
+            self.webhook_secret,
+            self.rate_limit,
+            self.oauth_private_key,
+            self.public_api_token,
+        )
         keys = [*self.sources.values(), *(key for key in named if key)]
         return tuple(key.get_secret_value() for key in keys)
 

@@ -68,6 +68,17 @@ WRONG = {
     ],
     "SEGMENT_OAUTH_SCOPE": ["hunter2!", "a,b"],
     "SEGMENT_OAUTH_URL": ["http://oauth2.segment.io", "https://u:hunter2@oauth2.segment.io"],
+    "SEGMENT_TRACKING_PLAN": [
+        "/no/such/hunter2.json",
+        ".",
+        "hunter2\x00",
+        "segment:",
+        "segment:rs_hunter2",
+        "segment:tp_1/../x",
+    ],
+    "SEGMENT_TRACKING_PLAN_POLICY": ["maybe"],
+    "SEGMENT_PUBLIC_API_TOKEN": ["hunter2 secret"],
+    "SEGMENT_PUBLIC_API_URL": ["http://api.segmentapis.com", "https://u:hunter2@api.segmentapis.com"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 
@@ -106,6 +117,15 @@ def test_switches_take_the_usual_words(yes: str) -> None:
 def test_the_region_chooses_the_host_and_a_url_goes_before_it() -> None:
     assert settings(region="eu").endpoint == "https://events.eu1.segmentapis.com"
     assert settings(region="eu", data_plane_url="api.example.com").endpoint == "https://api.example.com"
+
+
+def test_a_plan_that_segment_has_needs_a_token() -> None:
+    with pytest.raises(NotConfigured, match="needs SEGMENT_PUBLIC_API_TOKEN"):
+        settings(tracking_plan="segment:tp_1")
+    read = settings(tracking_plan="segment:tp_1", public_api_token="token-1", region="eu")
+    assert (read.segment_plan, read.public_api_endpoint) == ("tp_1", "https://eu1.api.segmentapis.com")
+    assert "token-1" in read.secrets
+    assert "token-1" not in repr(read)
 
 
 def test_no_representation_shows_a_key() -> None:

@@ -165,9 +165,9 @@ def _bodies(receipt: Receipt) -> dict[str, Any]:
 
 
 def _grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
-    """Each kind of warning once, at its first index, with how many messages of a batch have it."""
-    counts = Counter((warning.code, warning.field) for warning in warned)
-    first = {(warning.code, warning.field): warning for warning in reversed(warned)}
+    """Each warning once, at its first index, with how many messages of a batch have it."""
+    counts = Counter((warning.code, warning.field, warning.message) for warning in warned)
+    first = {(warning.code, warning.field, warning.message): warning for warning in reversed(warned)}
     return [{**_present(asdict(first[key])), **({"count": counts[key]} if counts[key] > 1 else {})} for key in counts]
 
 
