@@ -20,6 +20,7 @@ from segment_tools.reception import Reception
 from segment_tools.sending import Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
+from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.webhooks import Delivery
@@ -46,8 +47,11 @@ class Segment:
         transport: Transport | None = None,
         profiles: Transport | None = None,
         surroundings: Surroundings | None = None,
+        planned_events: Sequence[KnownEvent] = (),
     ) -> None:
         self.settings = settings
+        self.planned_events = planned_events
+        """The events of the customer's tracking plan: what is known of them goes before Segment's own spec."""
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
         self._plane = DataPlane(settings, self._outside, self._transport)

@@ -38,7 +38,7 @@ from segment_tools.setting_types import (
 )
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection")
+TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection", "plan")
 NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret", "outbox": "outbox"}
 """What a toolset is offered with."""
 

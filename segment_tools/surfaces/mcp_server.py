@@ -72,6 +72,8 @@ OUTBOX = (
     "again. segment_outbox shows what waits and what Segment refused."
 )
 
+EVENTS = " segment_find_event says which event and properties to send for what happened."
+
 
 def instructions(settings: Settings) -> str:
     """What a model should know of the tools that are offered."""
@@ -82,6 +84,7 @@ def instructions(settings: Settings) -> str:
         "triggers": TRIGGERS,
         "outbox": OUTBOX,
         "connection": FIND,
+        "plan": EVENTS,
     }
     return "".join(text for toolset, text in parts.items() if toolset in toolsets)
 
