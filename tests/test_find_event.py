@@ -16,7 +16,7 @@ from segment_tools.surfaces.mcp_server import build
 
 pytestmark = pytest.mark.anyio
 QUESTIONS: dict[str, list[Any]] = json.loads((ROOT / "tests/data/event_questions.json").read_text(encoding="utf-8"))
-PURCHASE = KnownEvent(
+RENEWED = KnownEvent(
     "Subscription Renewed",
     "A paying customer renews.",
     (KnownProperty("plan", "string", "Which plan.", required=True), KnownProperty("months", "integer")),
@@ -90,7 +90,7 @@ async def test_a_question_is_required(call: Caller) -> None:
 
 async def test_the_plan_is_searched_first() -> None:
     own = KnownEvent("Order Completed", "Ours.", (KnownProperty("shop", "string"),), PLAN)
-    segment = Segment(settings(), transport=Transport("https://example.com"), planned_events=(PURCHASE, own))
+    segment = Segment(settings(), transport=Transport("https://example.com"), planned_events=(RENEWED, own))
     async with Client(build(segment)) as client:
         renewed = facts(await client.call_tool("segment_find_event", {"query": "renewing a subscription"}))
         bought = facts(await client.call_tool("segment_find_event", {"query": "purchase"}))
