@@ -95,7 +95,8 @@ class Sender:
         now = self._outside.now()
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
-        done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive)
+        off = self._settings.warnings_off
+        done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive, off=off)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             requests = to_requests(receipt.messages, iso_utc(now), None)

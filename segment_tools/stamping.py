@@ -1,7 +1,7 @@
 """Messages made complete: id, time and `context.library`, once, so that a repeat carries the same."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -53,10 +53,12 @@ def stamped(
     *,
     anonymous: bool,
     derive: Derive | None,
+    off: Collection[str] = (),
 ) -> tuple[list[Stamped], list[Warned]]:
     """The messages complete, and what the caller should know of them.
 
     `anonymous` says that a message without any id gets an anonymousId. Ids are made by `derive`, or at random.
+    `off` are warnings not to give.
 
     Raises:
         InvalidMessage: nobody's message, or one id twice.
@@ -83,7 +85,7 @@ def stamped(
     if problems:
         raise InvalidMessage(problems)
     for message, index in zip(messages, indices, strict=True):
-        remarks += warnings(message, now, index)
+        remarks += warnings(message, now, index, off)
     return done, remarks
 
 

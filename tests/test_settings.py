@@ -67,6 +67,7 @@ WRONG = {
     ],
     "SEGMENT_OAUTH_SCOPE": ["hunter2!", "a,b"],
     "SEGMENT_OAUTH_URL": ["http://oauth2.segment.io", "https://u:hunter2@oauth2.segment.io"],
+    "SEGMENT_WARNINGS_OFF": ["short_message", "flying"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 
