@@ -20,6 +20,7 @@ from segment_tools.reception import Reception
 from segment_tools.sending import Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
 from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.profiles import Asked
@@ -55,10 +56,13 @@ class Segment:
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
         self._plane = DataPlane(settings, self._outside, self._transport)
-        self._sender = Sender(settings, self._outside, self._plane)
+        self._sender = Sender(settings, self._outside, self._plane, self._quiet)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
         self.reception = Reception()
+
+    def _quiet(self) -> Quiet:
+        return Quiet(self.settings.warnings_off, frozenset(event.name for event in self.planned_events))
 
     async def __aenter__(self) -> Self:
         self.start()

@@ -20,6 +20,7 @@ from segment_tools.outbox import Entry, Known, Outbox, open_outbox
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.stamping import Stamped, derived, stamped
@@ -46,8 +47,8 @@ class Route:
 class Sender:
     """Sends messages to one data plane; with an outbox, later what cannot be sent now."""
 
-    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane) -> None:
-        self._settings, self._outside, self._plane = settings, outside, plane
+    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane, quiet: Callable[[], Quiet]) -> None:
+        self._settings, self._outside, self._plane, self._quiet = settings, outside, plane, quiet
         self._courier: Courier | None = None
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -95,8 +96,9 @@ class Sender:
         now = self._outside.now()
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
-        off = self._settings.warnings_off
-        done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive, off=off)
+        done, remarks = stamped(
+            messages, indices, self._outside, now, anonymous=generate, derive=derive, quiet=self._quiet()
+        )
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             requests = to_requests(receipt.messages, iso_utc(now), None)

@@ -1,7 +1,7 @@
 """Messages made complete: id, time and `context.library`, once, so that a repeat carries the same."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from segment_tools import wire
 from segment_tools.attempts import Surroundings
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.receipt import Warned
-from segment_tools.spec.advice import warnings
+from segment_tools.spec.advice import Quiet, warnings
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.parsing import no_identity
 from segment_tools.spec.timestamps import iso_utc, wire_timestamp
@@ -53,12 +53,11 @@ def stamped(
     *,
     anonymous: bool,
     derive: Derive | None,
-    off: Collection[str] = (),
+    quiet: Quiet,
 ) -> tuple[list[Stamped], list[Warned]]:
     """The messages complete, and what the caller should know of them.
 
     `anonymous` says that a message without any id gets an anonymousId. Ids are made by `derive`, or at random.
-    `off` are warnings not to give.
 
     Raises:
         InvalidMessage: nobody's message, or one id twice.
@@ -85,7 +84,7 @@ def stamped(
     if problems:
         raise InvalidMessage(problems)
     for message, index in zip(messages, indices, strict=True):
-        remarks += warnings(message, now, index, off)
+        remarks += warnings(message, now, index, quiet)
     return done, remarks
 
 

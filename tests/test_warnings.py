@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from support import NOW, ROOT, Caller, settings
 
-from segment_tools import NotConfigured, Warned, parse_message
+from segment_tools import NotConfigured, Segment, Track, Transport, Warned, parse_message
 from segment_tools.remarks import REMARKS
 from segment_tools.spec.advice import warnings
+from segment_tools.spec.known_events import PLAN, KnownEvent, KnownProperty
 from segment_tools.spec.practice import of_practice
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +94,16 @@ async def test_a_warning_is_switched_off_by_its_code(call: Caller) -> None:
     given = {"event": "order_completed", "userId": "jane@example.com"}
     answer = await call("segment_track", given, warnings_off="email_as_user_id, semantic_event_spelling")
     assert "warnings" not in answer
+
+
+async def test_names_of_the_plan_are_not_remarked_on() -> None:
+    planned = KnownEvent("order_completed", "Ours.", (KnownProperty("orderId", "string"),), PLAN)
+    sent = Track(event="order_completed", user_id="u1", properties={"orderId": "o1", "revenue": "9.50"})
+    for events, codes in (((), ["semantic_event_spelling", "number_as_text"]), ((planned,), ["number_as_text"])):
+        transport = Transport("https://example.com")
+        async with Segment(settings(dry_run=True), transport=transport, planned_events=events) as segment:
+            receipt = await segment.send(sent)
+        assert [warning.code for warning in receipt.warnings] == codes
 
 
 def test_an_unknown_code_is_refused_with_the_near_one() -> None:

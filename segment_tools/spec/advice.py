@@ -1,6 +1,7 @@
 """What is worth saying of a message that Segment will take: the warnings, each with a stable code."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,24 +19,29 @@ from segment_tools.spec.timestamps import has_zone, parse_timestamp
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def warnings(
-    message: AnyMessage, now: datetime, index: int | None = None, off: Collection[str] = ()
-) -> tuple[Warned, ...]:
-    """Everything that may not come out as the caller expects, in a fixed order; nothing, for most messages.
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """What is not remarked on: warnings by code, and how the customer's plan names events and their properties."""
 
-    `off` are the codes that nobody wants to hear of.
-    """
+    codes: Collection[str] = ()
+    events: Collection[str] = ()
+
+
+def warnings(
+    message: AnyMessage, now: datetime, index: int | None = None, quiet: Quiet = Quiet()
+) -> tuple[Warned, ...]:
+    """Everything that may not come out as the caller expects, in a fixed order; nothing, for most messages."""
     found = [
         *_of_time(message, now),
         *_of_ids(message),
         *_of_objects(message),
         *_of_integrations(message),
-        *of_practice(message),
+        *of_practice(message, quiet.events),
     ]
     return tuple(
         Warned(code, REMARKS[code].format(field=field, known=known), field, index)
         for code, field, known in found
-        if code not in off
+        if code not in quiet.codes
     )
 
 

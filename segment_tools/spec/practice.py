@@ -1,7 +1,7 @@
 """What is allowed and seldom meant: ids, names, money and times that are not as Segment and destinations read them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -26,12 +26,12 @@ _SECONDS, _MILLISECONDS = (1e8, 1e10), (1e11, 1e13)
 """What a number of seconds or milliseconds since 1970 may be: from 1973 to 2286."""
 
 
-def of_practice(message: AnyMessage) -> Found:
-    """What is better done otherwise."""
+def of_practice(message: AnyMessage, planned: Collection[str] = ()) -> Found:
+    """What is better done otherwise; names are not, in an event of the plan."""
     if message.user_id is not None and "@" in message.user_id and _EMAIL.fullmatch(message.user_id):
         yield "email_as_user_id", "userId", ""
     if isinstance(message, Track):
-        yield from _of_track(message)
+        yield from _of_track(message, planned=message.event in planned)
     elif isinstance(message, Identify | Group):
         yield from _of_traits(message.traits or {}, message.context or {})
     elif isinstance(message, Alias):
@@ -41,13 +41,13 @@ def of_practice(message: AnyMessage) -> Found:
         yield from _local_times("properties", message.properties, message.context or {})
 
 
-def _of_track(message: Track) -> Found:
+def _of_track(message: Track, *, planned: bool) -> Found:
     event, properties = message.event or "", message.properties
-    if better := better_name(event):
+    if not planned and (better := better_name(event)):
         yield better[0], "event", better[1]
     if not properties:
         return
-    names = names_of(event)
+    names = None if planned else names_of(event)
     if names:
         yield from _of_names("properties", properties, names)
     elif _is_text(properties.get("revenue")):
