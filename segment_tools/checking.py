@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 from urllib.parse import quote, urlsplit
 
+from pydantic import SecretStr
+
 from segment_tools import wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings
 from segment_tools.errors import NotConfigured, SegmentError
@@ -20,8 +22,8 @@ Level = Literal["config", "probe", "send"]
 KeyStatus = Literal["known", "unknown_key", "unknown"]
 Send = Callable[[str | None], Awaitable[Receipt]]
 """Sends the test event to the named source, or to the one that has no name."""
-Look = Callable[[], Awaitable[object]]
-"""Looks into the inbox; raises SegmentError where it cannot be used."""
+Looks = Mapping[str, Callable[[], Awaitable[str]]]
+"""By the name of a check, what tries it and says how it is; raises SegmentError where it cannot be used."""
 
 LEVELS: tuple[Level, ...] = ("config", "probe", "send")
 PROBE_USER = "user_id:segment-tools-connection-test"
@@ -29,6 +31,7 @@ _SETTINGS_BYTES = 2_000_000
 _MOST_DESTINATIONS, _LONGEST_NAME = 500, 100
 _LONG_KEY, _SHOWN_OF_KEY = 16, 4
 _NO_SPACE = "SEGMENT_SPACE_ID is not set: each look-up of a profile then needs spaceId."
+_SETTINGS = {"inbox": "what SEGMENT_INBOX names", "outbox": "what SEGMENT_OUTBOX names", "oauth app": "the network"}
 _UNHEARD = "Over stdio no webhook is received without SEGMENT_WEBHOOK_PORT; segment-tools http receives on its own."
 
 
@@ -91,7 +94,7 @@ class Checks:
         self._data_plane, self._cdn, self._profiles = data_plane, cdn, profiles
         self._seconds = min(ATTEMPT_SECONDS, settings.timeout_seconds)
 
-    async def report(self, level: Level, send: Send, look: Look, reception: Reception) -> Report:
+    async def report(self, level: Level, send: Send, looks: Looks, reception: Reception) -> Report:
         """The report of this level.
 
         Raises:
@@ -108,7 +111,7 @@ class Checks:
         if settings.data_plane_url == SANDBOX:
             text = "Nothing was asked: a dry run does not start the embedded sandbox."
             return replace(before, level=level, remarks=(*before.remarks, text))
-        tried = [self._tried(check, look) for check in before.checks]
+        tried = [self._tried(check, looks) for check in before.checks]
         if level == "send":
             tried.append(self._sent(send))
         checks = tuple(await asyncio.gather(*tried))
@@ -117,11 +120,11 @@ class Checks:
         event = next((check.message_id for check in checks if check.message_id), None)
         return Report(level, before.region, checks, problems, remarks, event)
 
-    async def _tried(self, check: Check, look: Look) -> Check:
+    async def _tried(self, check: Check, looks: Looks) -> Check:
         if not check.is_set:
             return check
-        if check.name == "inbox":
-            return await self._opened(check, look)
+        if check.name in looks:
+            return await self._looked(check, looks[check.name])
         if check.name == "data plane":
             return await self._asked(check, self._data_plane, "/", {}, _reached)
         if check.name == "profile token" and self._settings.space_id:
@@ -132,19 +135,18 @@ class Checks:
             return await self._asked(check, self._cdn, path, {}, self._source)
         return check
 
-    async def _opened(self, check: Check, look: Look) -> Check:
-        """Whether deliveries can be kept: the inbox is opened, and made where there is none."""
+    async def _looked(self, check: Check, look: Callable[[], Awaitable[str]]) -> Check:
         started = self._outside.monotonic()
         try:
             async with asyncio.timeout(self._seconds):
-                await look()
+                said = await look()
         except SegmentError as error:
             return replace(check, ok=False, message=hidden(error.message, self._settings.secrets), hint=error.hint)
         except TimeoutError:
             text = f"It did not answer within {self._seconds:.3g} seconds."
-            return replace(check, ok=False, message=text, hint="Check what SEGMENT_INBOX names.")
+            return replace(check, ok=False, message=text, hint=f"Check {_SETTINGS[check.name]}.")
         passed = round((self._outside.monotonic() - started) * 1000)
-        return replace(check, ok=True, milliseconds=passed, message="Deliveries are kept there.")
+        return replace(check, ok=True, milliseconds=passed, message=said)
 
     async def _asked(
         self,
@@ -211,6 +213,8 @@ class Checks:
             return replace(check, message="Nothing was sent: SEGMENT_DRY_RUN is on.")
         passed = round((self._outside.monotonic() - started) * 1000)
         text = "'App Sync Test' was accepted, which is no proof that Segment keeps it."
+        if receipt.status == "queued":
+            text = "'App Sync Test' is in the outbox, and not yet delivered: segment-tools outbox shows what waits."
         sent = replace(check, ok=True, reachable=True, milliseconds=passed, status=receipt.status_code, message=text)
         return replace(sent, message_id=receipt.message_ids[0])
 
@@ -238,7 +242,11 @@ def configured(settings: Settings) -> Report:
         Check("webhook secret", secret is not None, "Set." if secret else "Not set: no webhook is received."),
     ]
     if secret:
-        checks.append(Check("inbox", True, "Not asked.", _inbox(settings)))
+        checks.append(Check("inbox", True, "Not asked.", _place(settings.inbox)))
+    if settings.outbox:
+        checks.append(Check("outbox", True, f"Not asked. Delivery is {settings.delivery}.", _place(settings.outbox)))
+    if settings.uses_oauth:
+        checks.append(Check("oauth app", True, "Set.", settings.oauth_endpoint))
     if not settings.has_key:
         hint = "Set SEGMENT_WRITE_KEY to the write key of a source, or SEGMENT_SOURCES."
         checks.insert(1, Check("write key", False, "Not set: no message can be sent.", hint=hint))
@@ -246,14 +254,14 @@ def configured(settings: Settings) -> Report:
     return Report("config", region, tuple(checks), tuple(_contradictions(settings)), tuple(_remarks(settings)))
 
 
-def _inbox(settings: Settings) -> str | None:
-    """The inbox's address without a password; None for the file in the user's data folder."""
-    if settings.inbox is None:
+def _place(address: SecretStr | None) -> str | None:
+    """An inbox's or outbox's address without a password; None for the file in the user's data folder."""
+    if address is None:
         return None
-    kind, _, place = settings.inbox.get_secret_value().partition("://")
+    kind, separator, place = address.get_secret_value().partition("://")
     if kind != "sqlite":
         place = re.split("[?#]", place.rpartition("@")[2])[0]
-    return f"{kind}://{place}"
+    return f"{kind}{separator}{place}"
 
 
 def _received(settings: Settings, reception: Reception) -> list[str]:

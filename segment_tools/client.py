@@ -1,6 +1,7 @@
 """The client: one object that stamps messages, sends them to Segment and says what became of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self, cast
 from urllib.parse import urlencode
@@ -12,7 +13,7 @@ from segment_tools.attempts import Surroundings
 from segment_tools.checking import Checks, Level, Report
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery import Courier
-from segment_tools.errors import InvalidMessage, NotConfigured, Undelivered
+from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
 from segment_tools.inbox import Inbox, Retention, open_inbox
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt
@@ -26,6 +27,9 @@ from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.webhooks import Delivery
 from segment_tools.transport import Transport
+
+MOST_WAITING = 100
+"""Ours: how many may wait for deliveries at once; each is a call that stays open, and looks now and then."""
 
 SANDBOX_SECONDS, SANDBOX_BYTES = 5.0, 512 * 1024
 """For a look into a sandbox on this machine."""
@@ -59,6 +63,7 @@ class Segment:
         self._sender = Sender(settings, self._outside, self._plane, self._quiet)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
+        self._waiting = 0
         self.reception = Reception()
 
     def _quiet(self) -> Quiet:
@@ -168,6 +173,23 @@ class Segment:
             self._inbox = open_inbox(address, Retention(settings.inbox_days, settings.inbox_count), self._outside.now)
         return self._inbox
 
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Be counted among those who wait for deliveries.
+
+        Raises:
+            Unavailable: too many do already.
+        """
+        if self._waiting >= MOST_WAITING:
+            hint = "Try again in a minute, or read what came until now."
+            text = f"{MOST_WAITING} calls wait for deliveries already."
+            raise Unavailable(text, hint=hint, code="too_many_waiting", sent=False)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
     async def newest_delivery(self) -> str | None:
         """The cursor of the newest delivery in the inbox; None where there is none.
 
@@ -231,10 +253,23 @@ class Segment:
         profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
         try:
             checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
-            return await checks.report(level, self._send_test, self.newest_delivery, self.reception)
+            looks = {"inbox": self._look_into_inbox, "outbox": self._look_into_outbox, "oauth app": self._plane.prove}
+            return await checks.report(level, self._send_test, looks, self.reception)
         finally:
             await cdn.aclose()
             await profiles.aclose()
+
+    async def _look_into_inbox(self) -> str:
+        await self.newest_delivery()
+        return "Deliveries are kept there."
+
+    async def _look_into_outbox(self) -> str:
+        """Opened, and made where there is none."""
+        if (courier := self.courier) is None:
+            return "Not asked: a dry run keeps nothing."
+        depth, remarks = await courier.outbox.depth(), await courier.outbox.remarks()
+        dead = f", {depth.dead} dead letters" if depth.dead else ""
+        return " ".join([f"Waiting: {depth.pending}{dead}. Delivery is {self.settings.delivery}.", *remarks])
 
     async def _send_test(self, source: str | None) -> Receipt:
         return await self.send(Track(event="App Sync Test", user_id="test", properties={"test": True}), source=source)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from segment_tools import wire
-from segment_tools.attempts import Surroundings, attempted
+from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings, attempted
 from segment_tools.errors import RateLimited, Undelivered
 from segment_tools.oauth import Tokens
 from segment_tools.outbox.retry import FIRST_WAIT_SECONDS
@@ -99,6 +99,16 @@ class DataPlane:
 
     def _left(self, until: float) -> float:
         return max(0.001, until - self._outside.monotonic())
+
+    async def prove(self) -> str:
+        """That the app of the settings gets a token.
+
+        Raises:
+            SegmentError: it gets none.
+        """
+        if self._tokens:
+            await self._tokens.token(ATTEMPT_SECONDS)
+        return "It gets tokens."
 
     async def aclose(self) -> None:
         """Close the connections."""

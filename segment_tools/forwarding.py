@@ -3,14 +3,14 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from segment_tools.client import Segment
-from segment_tools.errors import SegmentError
+from segment_tools.errors import NotConfigured, SegmentError
 from segment_tools.inbox import Query, Stored
 from segment_tools.spec.webhooks import signature_of
 from segment_tools.wire import retry_after
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-_PAGE = 50
+_PAGE = 10
+"""How many deliveries are read at once, whole: up to 1 MB each."""
+
 _LEASE_SECONDS, _RENEW_SECONDS, _LOOK_SECONDS = 60.0, 20.0, 10.0
 """Ours: for how long one process is the sender, how often it says that it still is, how often others ask."""
 
@@ -34,13 +36,30 @@ _GIVE_UP_SECONDS = 4 * 3600.0
 _BEFORE_ALL = ("0", "0-0")
 """Where an empty inbox begins, in SQLite and in Redis: what comes before the next start is then not taken for old."""
 
-_TOO_MANY, _TROUBLE = 429, 500
+_FOR_GOOD = frozenset(range(400, 500)) - {401, 403, 404, 408, 410, 425, 429}
+"""What refuses a delivery itself. All else may pass: a workflow is busy, switched off or moved, a key to be mended."""
+
 _log = logging.getLogger(__name__)
+
+
+def usable(urls: Sequence[str]) -> None:
+    """See that deliveries can be sent to every address, as far as can be told without asking there.
+
+    Raises:
+        NotConfigured: one of them is none. The text does not repeat it.
+    """
+    for url in urls:
+        _request(url, b"", {})
 
 
 @asynccontextmanager
 async def forwarding(segment: Segment, urls: Sequence[str]) -> "AsyncGenerator[None]":
-    """Send deliveries on to every address meanwhile; the first time, those that come from now on."""
+    """Send deliveries on to every address meanwhile; the first time, those that come from now on.
+
+    Raises:
+        NotConfigured: an address is none.
+    """
+    usable(urls)
     async with AsyncExitStack() as stack:
         if urls:
             import httpx  # noqa: PLC0415 - for this alone: starting must not wait for it
@@ -56,9 +75,10 @@ async def forwarding(segment: Segment, urls: Sequence[str]) -> "AsyncGenerator[N
 
 
 def shown_address(url: str) -> str:
-    """The address without its query, which may hold a token, or a user name."""
+    """The address by its host, port and a digest: its path and query are a credential in many a workflow."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} (#{digest})"
 
 
 async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
@@ -108,6 +128,9 @@ class _Lane:
                 except SegmentError as error:
                     _log.warning("%s", error)
                     await self._segment.outside.sleep(_LOOK_SECONDS)
+                except Exception as error:  # noqa: BLE001 - an accident must not end for good what nobody watches
+                    _log.error("%s: sending on failed unexpectedly: %s", self._shown, type(error).__name__)
+                    await self._segment.outside.sleep(_LOOK_SECONDS)
         finally:
             with suppress(SegmentError):
                 await self._segment.inbox.lease(self._name, self._holder, 0)
@@ -133,11 +156,13 @@ class _Lane:
         until, wait = outside.monotonic() + max(_GIVE_UP_SECONDS - age, _ATTEMPT_SECONDS), _FIRST_WAIT
         while await self._leased():
             status, asked, said = await self._posted(item.body.encode())
-            if status is not None and status < _TROUBLE and status != _TOO_MANY:
-                if not 200 <= status < 300:  # noqa: PLR2004
-                    _log.warning("%s %s to a delivery, which is skipped", self._shown, said)
-                elif self._failing:
+            if status is not None and 200 <= status < 300:  # noqa: PLR2004
+                if self._failing:
                     _log.warning("%s takes deliveries again", self._shown)
+                self._failing = False
+                return True
+            if status in _FOR_GOOD:
+                _log.warning("%s %s to a delivery, which is skipped", self._shown, said)
                 self._failing = False
                 return True
             if not self._failing:
@@ -160,10 +185,19 @@ class _Lane:
         headers = {"Content-Type": "application/json", "X-Signature": signature_of(body, key)}
         try:
             async with asyncio.timeout(_ATTEMPT_SECONDS):
-                request = httpx.Request("POST", self._url, content=body, headers=headers)
-                response = await self._http.handle_async_request(request)
+                response = await self._http.handle_async_request(_request(self._url, body, headers))
                 await response.aclose()
                 asked = retry_after(response.headers, self._segment.outside.now())
                 return response.status_code, asked, f"answered {response.status_code}"
         except (TimeoutError, httpx.HTTPError, OSError) as error:
             return None, None, f"did not answer ({type(error).__name__})"
+
+
+def _request(url: str, body: bytes, headers: Mapping[str, str]) -> "httpx.Request":
+    import httpx  # noqa: PLC0415 - for this alone: starting must not wait for it
+
+    try:
+        return httpx.Request("POST", url, content=body, headers=headers)
+    except (httpx.InvalidURL, ValueError):
+        hint = "Pass the address as the workflow shows it."
+        raise NotConfigured("--forward", f"{shown_address(url)} is no address to send to.", hint=hint) from None

@@ -17,7 +17,7 @@ from segment_tools.errors import InvalidMessage, SegmentError
 from segment_tools.redaction import hidden_in
 from segment_tools.settings import Settings
 from segment_tools.spec.values import KeyTwice, unique
-from segment_tools.tools import Answer, Progress, call, input_schema, offered, refused, untold
+from segment_tools.tools import TOOLS, Answer, Progress, call, input_schema, offered, refused, untold
 from segment_tools.tools._tool import Schema, Tool
 
 Format = Literal["openai", "openai-responses", "openai-strict", "anthropic", "gemini"]
@@ -115,7 +115,7 @@ async def dispatch(
         _log.error(
             "%.60s failed: %s\n%s", name, type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
         )
-        return refused(_Accident()).as_dict()
+        return refused(_Accident(name)).as_dict()
 
 
 def _clean(result: dict[str, Any], segment: Segment) -> dict[str, Any]:
@@ -128,10 +128,9 @@ class _Accident(SegmentError):
 
     code = "internal_error"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The tool failed unexpectedly.", hint="The cause is in the server's log; the message may have been sent."
-        )
+    def __init__(self, name: str) -> None:
+        sent = "" if any(tool.name == name and tool.read_only for tool in TOOLS) else "; the message may have been sent"
+        super().__init__("The tool failed unexpectedly.", hint=f"The cause is in the server's log{sent}.")
 
 
 def _read(arguments: Mapping[str, Any] | str | None) -> Mapping[str, Any] | None:

@@ -116,7 +116,7 @@ class Profiles:
             raise NoRoute(
                 error.message, status_code=error.status_code, hint=error.hint, request_id=error.request_id
             ) from None
-        return _page(asked, body, answer)
+        return _page(asked, body or wire.marked_object(answer.body, self._settings.secrets), answer)
 
 
 _KEYS = {"traits": ("traits", dict), "metadata": ("metadata", dict)}

@@ -92,10 +92,13 @@ def _words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
-def _printable(value: object) -> object:
-    if isinstance(value, str) and not value.isprintable():
+def _patterns(value: object) -> object:
+    """Names with commas between them; a name may have spaces in it."""
+    if not isinstance(value, str):
+        return value
+    if not value.isprintable():
         raise wrong("must be names or patterns, separated by commas")
-    return value
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 def _url(value: object) -> object:
@@ -158,7 +161,7 @@ InboxAddress = Annotated[SecretStr, BeforeValidator(_inbox)]
 RedisAddress = Annotated[SecretStr, BeforeValidator(_redis)]
 SpaceId = Annotated[str, BeforeValidator(_space_id)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Patterns = Annotated[Words, BeforeValidator(_printable)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 Url = Annotated[str, BeforeValidator(_url)]
 PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key)]
 OAuthId = Annotated[str, BeforeValidator(_oauth_id)]

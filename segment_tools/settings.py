@@ -143,8 +143,9 @@ class Settings(BaseModel):
     )
     profile_hide_traits: Patterns = Field(
         default=(),
-        description="Traits to mask before they leave this server: names or patterns such as `*email*`, separated "
-        "by commas, in any case and at any depth; external ids of such a type are masked too.",
+        description="Traits to mask before a tool or resource shows them: names or patterns such as `*email*`, "
+        "separated by commas, in any case and at any depth; external ids of such a type are masked too. Webhook "
+        "deliveries are masked the same way, but sent on whole.",
     )
     webhook_secret: Secret | None = Field(
         default=None,

@@ -16,7 +16,7 @@ from segment_tools.errors import Problem, Rejected, TooLarge, Unavailable, Undel
 from segment_tools.redaction import hidden, hidden_in
 from segment_tools.services import TRACKING, Service
 from segment_tools.spec import limits
-from segment_tools.spec.json_objects import fault_in
+from segment_tools.spec.json_objects import carried, fault_in, foreign_integer
 
 LIBRARY = {"name": "segment-tools", "version": __version__}
 """What this package calls itself in `context.library`."""
@@ -214,13 +214,21 @@ def no_profile(answer: Answer) -> bool:
 
 def json_object(body: bytes, secrets: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON object of a body, without the secrets; empty where it is none, or one that JSON cannot carry on."""
+    parsed = _parsed(body)
+    return {} if fault_in(parsed) else cast("dict[str, Any]", hidden_in(parsed, secrets))
+
+
+def marked_object(body: bytes, secrets: Sequence[str] = ()) -> dict[str, Any]:
+    """As `json_object`, but with a mark for each thing that JSON cannot carry on."""
+    return cast("dict[str, Any]", hidden_in(carried(_parsed(body)), secrets))
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        parsed: object = json.loads(body)
+        parsed: object = json.loads(body, parse_int=foreign_integer)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(parsed, dict) or fault_in(cast("dict[str, Any]", parsed)):
-        return {}
-    return cast("dict[str, Any]", hidden_in(parsed, secrets))
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
 
 
 def _reason(answer: Answer, body: Mapping[str, Any], secrets: Sequence[str]) -> tuple[str, str]:

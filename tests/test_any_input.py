@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from support import KEY, SENT_AT, Time, rows
 from support import settings as segment_settings
 
-from segment_tools import Segment, __version__
+from segment_tools import Segment, Settings, Transport, __version__
 from segment_tools.functions import dispatch
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.spec.timestamps import wire_timestamp
@@ -51,24 +51,26 @@ each_tool = pytest.mark.parametrize("tool", TOOLS)
 
 @dataclass(frozen=True)
 class World:
-    """One sandbox, one client of it and one event loop, for every example."""
+    """One sandbox, its connections and one event loop, for every example; each has a client that knows no ids yet."""
 
     sandbox: Sandbox
-    segment: Segment
+    settings: Settings
+    transport: Transport
     runner: asyncio.Runner
 
     def ask(self, tool: str, arguments: Mapping[str, Any] | str) -> dict[str, Any]:
         self.sandbox.store.clear()
-        return self.runner.run(dispatch(f"segment_{tool}", arguments, self.segment))
+        segment = Segment(self.settings, transport=self.transport, surroundings=Time().surroundings())
+        return self.runner.run(dispatch(f"segment_{tool}", arguments, segment))
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with Sandbox() as sandbox, asyncio.Runner() as runner:
         chosen = segment_settings(data_plane_url=sandbox.url)
-        segment = Segment(chosen, surroundings=Time().surroundings())
-        yield World(sandbox, segment, runner)
-        runner.run(segment.aclose())
+        transport = Transport(chosen.endpoint)
+        yield World(sandbox, chosen, transport, runner)
+        runner.run(transport.aclose())
 
 
 def text_of_id(value: Any) -> str | None:

@@ -55,6 +55,12 @@ async def test_a_profile_tells_what_segment_kept() -> None:
     assert by_event["messageId"] == "m-1"
 
 
+@pytest.mark.parametrize("field", ["event", "userId", "anonymousId"])
+async def test_what_is_too_long_to_ask_for_is_named(field: str) -> None:
+    found, _, asked = await find(NONE, **{"event": "A", "userId": "u1", field: "x" * 70_000})
+    assert (found["success"], found["error"]["field"], asked) == (False, field, 0)
+
+
 async def test_it_waits_until_it_is_there() -> None:
     found, time, asked = await find(NONE, events(), events(EVENT), messageId="m-1", userId="u1", waitSeconds=60)
     assert (found["status"], asked, time.waits) == ("kept", 3, [1, 2])

@@ -35,6 +35,7 @@ class Workflow:
 
     answer: Callable[[str, int], tuple[int, str]] = lambda _, __: (200, "")
     came: list[str] = field(default_factory=list)
+    bodies: list[dict[str, str]] = field(default_factory=list)
     genuine: bool = True
     address: str = ""
 
@@ -55,12 +56,18 @@ class Workflow:
         found = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
         body = await reader.readexactly(int(found["content-length"]))
         self.genuine &= found["x-signature"] == sign(body)["X-Signature"]
-        name = json.loads(body)["messageId"]
+        self.bodies.append(json.loads(body))
+        name = self.bodies[-1]["messageId"]
         self.came.append(name)
         status, more = self.answer(name, self.came.count(name))
         writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{more}Connection: close\r\n\r\n".encode())
         await writer.drain()
         writer.close()
+
+
+def named(address: str) -> str:
+    """The address as logs show it: its path may be a credential."""
+    return f"{address.rpartition('/')[0]} (#{hashlib.sha256(address.encode()).hexdigest()[:8]})"
 
 
 @asynccontextmanager
@@ -75,13 +82,13 @@ async def working(workflow: Workflow) -> AsyncIterator[Workflow]:
 
 @asynccontextmanager
 async def replicas(
-    count: int, inbox: str, forward: str, time: Time | None = None
+    count: int, inbox: str, forward: str, time: Time | None = None, **values: str
 ) -> AsyncIterator[list[httpx.AsyncClient]]:
     """Clients of so many receivers on one inbox, each of which would send on."""
     async with AsyncExitStack() as stack:
         found: list[httpx.AsyncClient] = []
         for _ in range(count):
-            chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=inbox)
+            chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=inbox, **values)
             app = http_app(Segment(chosen, surroundings=time.surroundings() if time else None), "x", forward=[forward])
             await stack.enter_async_context(app.router.lifespan_context(app))
             transport = httpx.ASGITransport(app)
@@ -102,6 +109,17 @@ def inbox(request: pytest.FixtureRequest) -> str:
     with redis_client.Redis.from_url(server) as client:
         client.flushall()
     return server
+
+
+async def test_what_is_sent_on_is_whole_whatever_is_hidden(tmp_path: Path) -> None:
+    hidden = {"profile_hide_traits": "event,user_id"}
+    async with (
+        working(Workflow()) as workflow,
+        replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address, **hidden) as [http],
+    ):
+        await deliver(http, "m1")
+        await workflow.until(lambda: bool(workflow.taken))
+    assert workflow.bodies == [{"type": "track", "event": "Order Completed", "userId": "u1", "messageId": "m1"}]
 
 
 async def test_two_replicas_send_each_delivery_on_once_and_in_order(inbox: str) -> None:
@@ -148,7 +166,7 @@ async def test_a_wait_that_the_workflow_asks_for_is_kept(tmp_path: Path) -> None
 
 
 async def test_what_a_workflow_refuses_is_skipped_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    workflow = Workflow(lambda name, _: (302, "Location: http://127.0.0.1:1/\r\n") if name == "m1" else (200, ""))
+    workflow = Workflow(lambda name, _: (422, "") if name == "m1" else (200, ""))
     async with working(workflow), replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address) as [http]:
         await deliver(http, "m1")
         await deliver(http, "m2")
@@ -156,8 +174,54 @@ async def test_what_a_workflow_refuses_is_skipped_and_said(tmp_path: Path, caplo
     assert workflow.came == ["m1", "m2"]
     said = [record.getMessage() for record in caplog.records if "skipped" in record.message]
     assert len(said) == 1
-    assert "302" in said[0]
-    assert "key=1" not in said[0]
+    assert "422" in said[0]
+    assert named(workflow.address) in said[0]
+    assert "flow" not in said[0]
+
+
+@pytest.mark.parametrize("status", [307, 401, 403, 404, 408, 410, 425, 500])
+async def test_what_may_pass_is_tried_again(status: int, tmp_path: Path) -> None:
+    time = Time()
+    workflow = Workflow(lambda _, times: (200, "") if times > 2 else (status, "Location: http://127.0.0.1:1/\r\n"))
+    async with working(workflow), replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address, time) as [http]:
+        await deliver(http, "m1")
+        await workflow.until(lambda: workflow.taken == ["m1"])
+    assert workflow.came == ["m1"] * 3
+
+
+async def test_an_accident_does_not_end_sending_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, calls = httpx.AsyncHTTPTransport.handle_async_request, []
+
+    async def failing(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        if len(calls) == 1:
+            raise ZeroDivisionError("about somebody")
+        return await real(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", failing)
+    async with (
+        working(Workflow()) as workflow,
+        replicas(1, f"sqlite:///{tmp_path}/a.db", workflow.address, Time()) as [http],
+    ):
+        await deliver(http, "m1")
+        await workflow.until(lambda: workflow.taken == ["m1"])
+    assert "ZeroDivisionError" in caplog.text
+    assert "about somebody" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "address", ["http://999.1.1.1/hidden-word", "http://xn--a/hidden-word", f"http://a/{'x' * 70_000}"]
+)
+def test_an_address_that_nothing_can_be_sent_to_is_refused_at_the_start(address: str, environ: dict[str, str]) -> None:
+    command = program("http", "--port", "0", "--forward", address)
+    chosen = {**environ, "SEGMENT_WEBHOOK_SECRET": SECRET}
+    done = subprocess.run(command, env=chosen, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is no address to send to" in done.stderr
+    assert "hidden-word" not in done.stderr
+    assert len(done.stderr) < 300
 
 
 @pytest.mark.parametrize(
@@ -199,7 +263,7 @@ async def test_an_address_that_fails_and_works_again_is_warned_of_once_each(
         for name in ("m1", "m2"):
             await deliver(http, name)
         await workflow.until(lambda: workflow.taken == ["m1", "m2"])
-    shown = workflow.address.split("?")[0]
+    shown = named(workflow.address)
     said = [record.getMessage() for record in caplog.records if record.name == "segment_tools.forwarding"]
     assert said == [
         f"{shown} answered 503; deliveries wait, and are tried again for four hours",
@@ -212,17 +276,17 @@ async def test_an_address_where_nothing_listens_is_warned_of(tmp_path: Path, cap
     async with replicas(1, f"sqlite:///{tmp_path}/a.db", address, Time()) as [http]:
         await deliver(http, "m1")
         await Workflow().until(lambda: "did not answer" in caplog.text)
-    assert "http://127.0.0.1:9/flow did not answer (ConnectError)" in caplog.text
-    assert "key=1" not in caplog.text
+    assert f"{named(address)} did not answer (ConnectError)" in caplog.text
+    assert "flow?" not in caplog.text
 
 
 def test_the_start_line_names_where_deliveries_go(environ: dict[str, str], tmp_path: Path) -> None:
     chosen = {**environ, "SEGMENT_WEBHOOK_SECRET": SECRET, "SEGMENT_INBOX": f"sqlite:///{tmp_path}/a.db"}
-    options = ("--forward", "http://127.0.0.1:9/flow?key=1", "--forward", "https://flow.example/b")
+    addresses = ("http://127.0.0.1:9/flow?key=1", "https://flow.example/b")
+    options = [text for address in addresses for text in ("--forward", address)]
     command = program("stdio", *options)
     over_stdio = subprocess.run(
         command, env=chosen, input="", capture_output=True, text=True, timeout=WAIT, check=False
     )
-    named = "deliveries go on to http://127.0.0.1:9/flow and https://flow.example/b"
-    assert named in over_stdio.stderr
+    assert f"deliveries go on to {' and '.join(map(named, addresses))}" in over_stdio.stderr
     assert "key=1" not in over_stdio.stderr

@@ -1,9 +1,12 @@
 """MCP over streamable HTTP: stateless, both eras, and closed to pages from elsewhere."""
 
+import asyncio
 import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -110,3 +113,63 @@ def test_a_taken_port_is_named(environ: dict[str, str]) -> None:
         )
     assert done.returncode == 2
     assert f"port {port}" in done.stderr
+
+
+REVISIONS = {"2025-11-25": {}, "2026-07-28": {"io.modelcontextprotocol/clientCapabilities": {}}}
+
+
+def calling(name: str, version: str, arguments: dict[str, Any], *, progress: bool = False) -> dict[str, Any]:
+    """The body and headers of a tool's call in a revision."""
+    meta = {**REVISIONS[version], "io.modelcontextprotocol/protocolVersion": version}
+    params = {"name": name, "arguments": arguments, "_meta": {**meta, **({"progressToken": 1} if progress else {})}}
+    headers = {**ACCEPT, "MCP-Protocol-Version": version, "Mcp-Method": "tools/call", "Mcp-Name": name}
+    return {"json": {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, "headers": headers}
+
+
+@pytest.mark.parametrize("version", REVISIONS)
+@pytest.mark.parametrize("progress", [False, True], ids=["plain", "progress"])
+async def test_waits_that_nobody_waits_for_end_and_so_does_the_server(
+    version: str, progress: bool, environ: dict[str, str], tmp_path: Path
+) -> None:
+    chosen = {**environ, "SEGMENT_WEBHOOK_SECRET": "s", "SEGMENT_INBOX": f"sqlite:///{tmp_path}/a.db"}
+    wait = calling("segment_wait_for_delivery", version, {"timeoutSeconds": 600}, progress=progress)
+    look = calling("segment_wait_for_delivery", version, {"timeoutSeconds": 1})
+    with running(chosen, "http", "--port", "0") as (process, url):
+        async with httpx.AsyncClient(timeout=WAIT, limits=httpx.Limits(max_connections=None)) as client:
+            asked = [asyncio.create_task(client.post(f"{url}/mcp", **wait)) for _ in range(103)]
+            while sum(task.done() for task in asked) < 3:
+                await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
+            (refused, *_) = [task.result() for task in asked if task.done()]
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            async with asyncio.timeout(WAIT):
+                while "too_many_waiting" in (again := await client.post(f"{url}/mcp", **look)).text:  # noqa: ASYNC110 - bounded
+                    await asyncio.sleep(0.1)
+            left = asyncio.create_task(client.post(f"{url}/mcp", **wait))
+            assert (await client.get(f"{url}/healthz")).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            out, error = await asyncio.to_thread(process.communicate, timeout=WAIT)
+            await asyncio.gather(left, return_exceptions=True)
+    assert "too_many_waiting" in refused.text
+    assert again.json()["result"]["structuredContent"]["found"] is False
+    assert (out, error) == ("", "")
+
+
+@pytest.mark.parametrize("version", REVISIONS)
+async def test_what_is_sent_arrives_although_the_client_is_gone(
+    version: str, environ: dict[str, str], sandbox: Sandbox
+) -> None:
+    chosen = {**environ, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_WRITE_KEY": KEY}
+    send = calling("segment_track", version, {"event": "Order Completed", "userId": "u1"})
+    with running(chosen, "http", "--port", "0") as (_, url):
+        async with httpx.AsyncClient(timeout=WAIT) as client, asyncio.timeout(WAIT):
+            faults = f"{sandbox.url}/_sandbox/faults"
+            await client.post(faults, json={"status": 503, "times": 2})
+            sending = asyncio.create_task(client.post(f"{url}/mcp", **send))
+            while (await client.get(faults)).json()["faults"][-1]["used"] < 1:  # noqa: ASYNC110 - bounded
+                await asyncio.sleep(0.01)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            while not arrived(sandbox):  # noqa: ASYNC110 - bounded
+                await asyncio.sleep(0.05)

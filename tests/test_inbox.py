@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import NOW, WAIT, Time, acknowledged, emptied, foreign
@@ -105,6 +106,16 @@ async def test_what_is_added_is_found_as_it_was_in_its_order(inbox: Inbox) -> No
     assert ids(others) == ["m1", "m2"]
     assert (others[0].event, others[0].user_id, others[0].channel) == (None, None, None)
     assert await inbox.last() == others[1].cursor
+
+
+async def test_a_body_is_left_out_beyond_the_bound_and_its_size_told(inbox: Inbox) -> None:
+    bodies = ['{"type":"page"}', '{"type":"page","a":"üü"}', '{"type":"page","a":"üüü"}']
+    await inbox.add(deliveries_of(f"[{','.join(bodies)}]".encode()), NOW)
+    bounded = (await inbox.page(Query(most_bytes=len(bodies[1].encode())))).items
+    assert [item.body for item in bounded] == [*bodies[:2], ""]
+    assert [item.size for item in bounded] == [len(body.encode()) for body in bodies]
+    assert [item.body for item in (await inbox.page(Query(types=("page",), most_bytes=0))).items] == [""] * 3
+    assert [item.body for item in (await inbox.page(Query())).items] == bodies
 
 
 async def test_an_empty_inbox_has_nothing(inbox: Inbox) -> None:
@@ -409,6 +420,23 @@ async def test_whoever_waits_is_woken_by_what_another_adds(address: str) -> None
         waiting = await started(one, await one.last())
         await other.add(deliveries("m2"), NOW)
         assert await waiting
+
+
+@pytest.mark.parametrize("address", ["redis"], indirect=True)
+async def test_all_who_wait_share_one_connection(address: str) -> None:
+    async with opened(address) as inbox:
+        await inbox.add(deliveries("m1"), NOW)
+        last = await inbox.last()
+        waiting = [await started(inbox, last) for _ in range(50)]
+        with redis_client.Redis.from_url(address) as client:
+            async with asyncio.timeout(WAIT):
+                while not int(client.info("clients")["blocked_clients"]):  # noqa: ASYNC110 - bounded
+                    await asyncio.sleep(0.01)
+            assert client.info("clients")["blocked_clients"] == 1
+        for task in waiting[1:]:
+            task.cancel()
+        await inbox.add(deliveries("m2"), NOW)
+        assert await waiting[0]
 
 
 async def test_waiting_ends_with_its_time(inbox: Inbox) -> None:

@@ -196,6 +196,22 @@ async def test_hidden_traits_do_not_leave(sandbox: Sandbox) -> None:
     assert traits == {"Email": "[hidden]", "email": "[hidden]", "plan": "pro", "home": {"phone": "[hidden]"}}
 
 
+@pytest.mark.parametrize("hide", ["address.id", "*id*", "id, value", "Home Address, address.id"])
+async def test_what_names_another_does_not_uncover_it(hide: str) -> None:
+    traits = {"address": {"type": "home", "id": "HIDEME"}, "pin": {"key": "pin", "value": "HIDEME-TOO"}}
+    shown = "HIDEME-TOO" if "value" not in hide else "[hidden]"
+    async with upstream(httpx.Response(200, json={"traits": traits}), profile_hide_traits=hide) as (call, _, _):
+        found = (await call())["traits"]
+    assert (found["address"]["id"], found["pin"]["value"]) == ("[hidden]", shown)
+
+
+async def test_a_hidden_name_may_have_spaces() -> None:
+    answer = httpx.Response(200, json={"traits": {"home phone": "HIDEME", "home": "Rome", "phone": "1", "email": "e"}})
+    async with upstream(answer, profile_hide_traits=" home phone,email ,") as (call, _, _):
+        found = (await call())["traits"]
+    assert found == {"home phone": "[hidden]", "home": "Rome", "phone": "1", "email": "[hidden]"}
+
+
 ids = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20).filter(
     # What consists of zeros and dashes, the sandbox blocks as Segment does.
     lambda text: text.lower() == text and ":" not in text and set(text) - set("0-")
@@ -280,6 +296,27 @@ async def test_what_is_no_profile_is_a_clear_error(answer: httpx.Response) -> No
     assert found["error"]["code"] == "unexpected_answer"
     assert "SEGMENT_PROFILE_URL" in found["errorMessage"]
     assert "jane" not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("odd", "shown"),
+    [
+        (r'"caf\ud83d"', "caf\ufffd"),
+        (r'{"\ud83d": [1, "\udc00"]}', {"\ufffd": [1, "\ufffd"]}),
+        ("1e999", "[number too large]"),
+        ("-Infinity", "[number too large]"),
+        ("NaN", "[number too large]"),
+        ("9" * 400, "[number too large]"),
+        ("9" * 5_000, "[number too large]"),
+        ("[" * 150 + "]" * 150, None),
+    ],
+    ids=["half", "half in a name", "overflow", "infinity", "nan", "long", "very long", "deep"],
+)
+async def test_one_odd_value_does_not_hide_the_others(odd: str, shown: object) -> None:
+    async with upstream(httpx.Response(200, text=f'{{"traits": {{"a": {odd}, "plan": "pro"}}}}')) as (call, _, _):
+        traits = (await call())["traits"]
+    assert traits["plan"] == "pro"
+    assert shown is None or traits["a"] == shown
 
 
 async def test_no_answer_is_a_clear_error() -> None:
@@ -372,6 +409,12 @@ async def test_all_profile_tools_are_read_only_and_offered_in_read_only_mode(san
         ({"id": "u1", "all": "perhaps"}, "all"),
         ({"id": "u1", "include": ["a,b"]}, "include"),
         ({"id": "u1", "include": [1]}, "include"),
+        ({"id": "u1", "include": ["\ud800"]}, "include"),
+        ({"id": "u1", "include": [f"trait {n}" for n in range(10_000)]}, "include"),
+        ({"id": "u1", "cursor": "x" * 70_000}, "cursor"),
+        ({"id": "u1", "cursor": "ü" * 3_000}, "cursor"),
+        ({"id": "u1", "cursor": 5}, "cursor"),
+        ({"id": "u1", "idType": "\ud800"}, "idType"),
         ({"id": "u1", "class": "other"}, "class"),
         ({"id": "x" * 2_000}, "id"),
         ({"id": "u1", "userId": "u1"}, "userId"),
@@ -383,6 +426,36 @@ async def test_wrong_arguments_are_named_and_nothing_is_asked(arguments: dict[st
     async with Segment(chosen(), profiles=transport, surroundings=time.surroundings()) as segment:
         found = await dispatch("segment_get_profile_traits", arguments, segment)
     assert (found["error"]["field"], up.requests) == (field, [])
+    assert "drops a message" not in found["errorMessage"]
+
+
+@pytest.mark.parametrize("given", ["email: jane@example.com", " Email :jane@example.com "])
+async def test_spaces_around_an_id_behind_its_type_do_not_count(given: str) -> None:
+    good = httpx.Response(200, json={"traits": {}})
+    async with upstream(good) as (call, up, _):
+        assert (await call(id=given))["id"] == "jane@example.com"
+    assert "/email:jane%40example.com/" in str(up.requests[0].url)
+
+
+async def test_links_with_odd_ids_are_shown_all_the_same() -> None:
+    links = [{"to_collection": "accounts", "external_ids": 5}, {"to_collection": "accounts"}, 7]
+    async with upstream(httpx.Response(200, json={"data": links})) as (call, _, _):
+        found = await call("segment_get_profile_links")
+    assert [link["externalIds"] for link in found["links"]] == [[], [], []]
+
+
+async def test_metadata_stay_within_their_bound() -> None:
+    large = {"created_at": "2026-01-01", **{f"more_{n}": ["x" * 300] * 20 for n in range(1_000)}}
+    async with upstream(httpx.Response(200, json={"metadata": large})) as (call, _, _):
+        found = await call("segment_get_profile_metadata", verbose=True)
+    assert len(json.dumps(found)) < 42_000
+    assert (found["truncated"], found["metadata"]["createdAt"]) == (True, "2026-01-01")
+
+
+async def test_an_accident_while_reading_does_not_say_that_something_was_sent() -> None:
+    async with upstream(ZeroDivisionError("about jane")) as (call, _, _):  # type: ignore[arg-type]
+        found = await call()
+    assert (found["error"]["code"], "sent" in found["errorMessage"]) == ("internal_error", False)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import subprocess
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from mcp.types import ResourceUpdatedNotification
 from support import KEY, ROOT, WAIT, Time, facts, program, running, settings
 
 from segment_tools import Segment
+from segment_tools.inbox import open_inbox
 from segment_tools.sandbox.options import Options
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.sandbox.webhooks import Pace, Webhooks, webhook_of
+from segment_tools.spec.webhooks import deliveries_of
 from segment_tools.surfaces.mcp_server import build, http_app
 from segment_tools.tools.triggers import DEFAULT_SECONDS
 
@@ -44,9 +47,9 @@ def message(number: int = 1, **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def receiver(inbox: Path) -> AsyncIterator[tuple[Client, httpx.AsyncClient]]:
+async def receiver(inbox: Path, **values: Any) -> AsyncIterator[tuple[Client, httpx.AsyncClient]]:
     """An MCP client, and an HTTP client of the receiver, of two servers on one inbox."""
-    chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=f"sqlite:///{inbox}")
+    chosen = settings(dry_run=True, webhook_secret=SECRET, inbox=f"sqlite:///{inbox}", **values)
     app = http_app(Segment(chosen), "127.0.0.1")
     async with (
         app.router.lifespan_context(app),
@@ -63,6 +66,14 @@ async def deliver(http: httpx.AsyncClient, *messages: dict[str, Any], url: str =
 
 async def listed(client: Client, **arguments: Any) -> dict[str, Any]:
     return facts(await client.call_tool("segment_list_deliveries", arguments))
+
+
+async def waited(client: Client, **arguments: Any) -> dict[str, Any]:
+    return facts(await client.call_tool("segment_wait_for_delivery", arguments))
+
+
+async def read(client: Client, uri: str) -> dict[str, Any]:
+    return json.loads((await client.read_resource(uri)).contents[0].text)  # type: ignore[union-attr]
 
 
 def ids(found: dict[str, Any]) -> list[str]:
@@ -112,10 +123,47 @@ async def test_what_is_no_message_too_large_or_no_post_is_refused(tmp_path: Path
             yield b" " * 1024 * 1024
 
     async with receiver(tmp_path / "a.db") as (_, http):
-        assert (await http.post(PATH, content=b"[1]", headers=sign(b"1"))).status_code == 400
+        assert (await http.post(PATH, content=b"[{},1]", headers=sign(b"{}"))).status_code == 400
         assert (await http.post(PATH, content=large, headers=sign(large))).status_code == 413
-        assert (await http.post(PATH, content=endless())).status_code == 413
+        assert (await http.post(PATH, content=endless(), headers=sign(b"1"))).status_code == 413
         assert (await http.get(PATH)).status_code == 405
+
+
+NESTED = b'{"a":[' + b"[]," * 2_000_000 + b"[]]}"
+WIDE = b'{"a":"' + b"x" * 1024 * 1024 + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "signed", "status"),
+    [
+        (b"[" + b"{}," * 9_999 + b"{}]", b"{}", 200),
+        (b"[" + b"{}," * 10_000 + b"{}]", b"{}", 413),
+        (b"[" + b"{}," * 5_000_000 + b"{}]", b"other", 401),
+        (WIDE, WIDE, 413),
+        (b"[{}," + WIDE + b"]", b"{}", 413),
+        (b"[" + WIDE + b"]", WIDE, 413),
+        (b"[" + NESTED + b"]", b"other", 401),
+        (b'[{"a":"' + rb"\"" * 7_000_000, b"other", 401),
+        (b"[" * 16_000_000, b"other", 401),
+    ],
+    ids=["most", "too many", "many unsigned", "wide", "wide second", "wide first", "nested", "quotes", "open"],
+)
+async def test_whatever_stands_in_a_body_is_judged_in_time(
+    body: bytes, signed: bytes, status: int, tmp_path: Path
+) -> None:
+    async with receiver(tmp_path / "a.db") as (_, http):
+        assert [(await http.post(PATH, content=body, headers=sign(signed))).status_code for _ in "ab"] == [status] * 2
+
+
+@pytest.mark.parametrize("signature", ["", "no", "0" * 39, "Z" * 40, "sha1=" + "0" * 40])
+async def test_what_is_no_signature_is_refused_before_the_body_is_read(signature: str, tmp_path: Path) -> None:
+    async def unread() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    async with receiver(tmp_path / "a.db") as (_, http):
+        answer = await http.post(PATH, content=unread(), headers={"X-Signature": signature})
+    assert answer.status_code == 401
 
 
 async def test_an_inbox_that_is_none_is_answered_503_and_named(tmp_path: Path) -> None:
@@ -178,6 +226,50 @@ async def test_nulls_and_large_numbers_of_a_message_are_kept(tmp_path: Path) -> 
         await deliver(http, odd)
         (delivery,) = (await listed(client))["deliveries"]
     assert delivery["message"]["properties"] == {"none": None, "large": 10**30, "half": "a�"}
+
+
+async def test_a_message_that_is_far_too_large_is_not_looked_at(tmp_path: Path) -> None:
+    bodies = [json.dumps(message(n, properties={"text": ["\ud83d", 0] * 70_000})).encode() for n in range(12)]
+    inbox = open_inbox(f"sqlite:///{tmp_path}/a.db")
+    await inbox.add([deliveries_of(body)[0] for body in bodies], datetime.now(UTC))
+    await inbox.aclose()
+    async with receiver(tmp_path / "a.db") as (client, _):
+        waits = asyncio.create_task(waited(client, since="2020-01-01T00:00:00Z"))
+        found, resource = await listed(client), await read(client, "segment://deliveries")
+    for answer in (found, resource, await waits):
+        sizes = [delivery["messageBytes"] for delivery in answer["deliveries"]]
+        assert sorted(sizes) == sorted(len(body) for body in bodies)
+        assert not any("message" in delivery for delivery in answer["deliveries"])
+
+
+HIDDEN = "HIDE-ME"
+TOLD_OF = message(
+    userId=HIDDEN,
+    anonymousId="a1",
+    traits={"home phone": HIDDEN, "plan": "pro"},
+    properties={"Address": {"type": "home", "street": HIDDEN}, "list": [{"key": "email", "value": HIDDEN}]},
+    context={"traits": {"email": HIDDEN}, "externalIds": [{"type": "email", "id": HIDDEN}]},
+)
+
+
+async def test_hidden_traits_are_hidden_in_deliveries(tmp_path: Path) -> None:
+    hide = "home phone,*email*,address.street,user_id"
+    async with receiver(tmp_path / "a.db", profile_hide_traits=hide) as (client, http):
+        await deliver(http, TOLD_OF)
+        await deliver(http, {**TOLD_OF, "messageId": "m2", "context": {"large": "x" * 60_000, **TOLD_OF["context"]}})
+        found = await listed(client)
+        answers = [
+            found,
+            await waited(client, since="2020-01-01T00:00:00Z"),
+            await read(client, "segment://deliveries"),
+            await read(client, "segment://deliveries/track"),
+            await read(client, found["deliveries"][0]["messageResource"]),
+        ]
+    assert HIDDEN not in json.dumps(answers)
+    shown = found["deliveries"][1]
+    assert (shown["userId"], shown["message"]["userId"]) == ("[hidden]", "[hidden]")
+    assert shown["message"]["anonymousId"] == "a1"
+    assert shown["message"]["traits"] == {"home phone": "[hidden]", "plan": "pro"}
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ class Courier:
         task, self._task = self._task, None
         if task is not None and task.get_loop() is asyncio.get_running_loop():
             self._ending_at = self._now() + seconds
+            self._window.all_read = False  # something may have been added just now
             if self._changed:
                 self._changed.cancel()
             await asyncio.wait([task], timeout=seconds)
@@ -166,7 +167,7 @@ class Courier:
 
     async def _settle(self) -> None:
         """Tell the outbox what became of what."""
-        done, dead = self._done, self._dead
+        done, dead = list(self._done), list(self._dead)  # more may come while these are settled
         if done or dead:
             await self.outbox.settle(done, dead)
             self._done, self._dead = self._done[len(done) :], self._dead[len(dead) :]

@@ -44,6 +44,8 @@ class Query:
     """A cursor: only what came earlier."""
     newest_first: bool = False
     limit: int = 20
+    most_bytes: int | None = None
+    """A body of more bytes is left out. 0 is for who wants none: they are not even read."""
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -52,7 +54,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A delivery as it is kept. `cursor` is its place, in the order of arrival; `body` is its JSON text."""
+    """A delivery as it is kept. `cursor` is its place, in the order of arrival; `body` is its JSON text.
+
+    `body` is empty where it was left out for its size; `size` is what it has in bytes, and says nothing
+    where no bodies were wanted.
+    """
 
     cursor: str
     received_at: datetime
@@ -61,6 +67,7 @@ class Stored:
     event: str | None = field(default=None, repr=False)
     user_id: str | None = field(default=None, repr=False)
     channel: str | None = field(default=None, repr=False)
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

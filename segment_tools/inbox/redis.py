@@ -48,7 +48,8 @@ class RedisInbox(RedisStore):
         least = "-" if query.after is None else f"({_canonical(query.after)}"
         most = "+" if query.before is None else f"({_canonical(query.before)}"
         command, start, end = ("XREVRANGE", most, least) if query.newest_first else ("XRANGE", least, most)
-        wanted = _wanted(query, self._retention.oldest(self._clock()))
+        most_bytes = "" if query.most_bytes is None else str(query.most_bytes)
+        wanted = (most_bytes, *_wanted(query, self._retention.oldest(self._clock())))
         found: list[Stored] = []
         chunk = min(query.limit + 1, _MOST_CHUNK)
         while start and len(found) <= query.limit:
@@ -61,7 +62,7 @@ class RedisInbox(RedisStore):
 
     async def last(self) -> str | None:
         """See `Inbox.last`."""
-        newest = (await self.page(Query(newest_first=True, limit=1))).items
+        newest = (await self.page(Query(newest_first=True, limit=1, most_bytes=0))).items
         return newest[0].cursor if newest else None
 
     async def changed(self, after: str | None, seconds: float) -> bool:
@@ -69,7 +70,7 @@ class RedisInbox(RedisStore):
 
         async def look() -> str | None:
             newest = await self._newest()
-            return None if (await self.page(Query(after=after, limit=1))).items else newest
+            return None if (await self.page(Query(after=after, limit=1, most_bytes=0))).items else newest
 
         return await self._found(look, self._stream, seconds)
 
@@ -91,8 +92,9 @@ class RedisInbox(RedisStore):
 
     async def _newest(self) -> str:
         """The last entry's place, be it beyond the retention or not, to wait for another from."""
+        newest = ["XREVRANGE", "+", "-", "1", "1", "0", "0", "", "", ""]
         async with self._answering():
-            found = await cast("Command", self._redis.xrevrange)(self._stream, count=1)
+            _, found = await self._select(keys=[self._stream], args=newest)
         return found[0][0] if found else "0-0"
 
 
@@ -119,18 +121,20 @@ return added
 
 # In the server, since fetching all of it takes ten times as long. It returns where to go on from, if anywhere.
 _SELECT = """
-local types, any = {}, #ARGV < 10
-for index = 10, #ARGV do types[ARGV[index]] = true end
+local types, any, most = {}, #ARGV < 11, tonumber(ARGV[6])
+for index = 11, #ARGV do types[ARGV[index]] = true end
 local entries = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4])
 local found = {}
 for _, entry in ipairs(entries) do
     local fields = {}
     for at = 1, #entry[2], 2 do fields[entry[2][at]] = entry[2][at + 1] end
-    if tonumber(fields.at) >= tonumber(ARGV[6]) and (any or types[fields.type])
-        and (ARGV[7] == '' or fields.event == ARGV[7])
-        and (ARGV[8] == '' or fields.user == ARGV[8])
-        and (ARGV[9] == '' or fields.channel == ARGV[9]) then
-        found[#found + 1] = entry
+    if tonumber(fields.at) >= tonumber(ARGV[7]) and (any or types[fields.type])
+        and (ARGV[8] == '' or fields.event == ARGV[8])
+        and (ARGV[9] == '' or fields.user == ARGV[9])
+        and (ARGV[10] == '' or fields.channel == ARGV[10]) then
+        local left_out = most and #fields.body > most
+        found[#found + 1] = {entry[1], #fields.body, fields.at, left_out and '' or fields.body,
+            fields.type, fields.event, fields.user, fields.channel}
         if #found == tonumber(ARGV[5]) then break end
     end
 end
@@ -155,12 +159,9 @@ def _wanted(query: Query, oldest: int) -> Sequence[str]:
     return (str(least), *values, *(f"={kind}" for kind in query.types))
 
 
-def _stored(entry: str, listed: Sequence[str]) -> Stored:
-    fields = dict(zip(listed[::2], listed[1::2], strict=True))
-    kind, event, user_id, channel = (
-        fields[name].removeprefix("=") if fields[name] else None for name in ("type", "event", "user", "channel")
-    )
-    return Stored(entry, moment_of(int(fields["at"])), fields["body"], kind, event, user_id, channel)
+def _stored(entry: str, bytes_: int, at: str, body: str, *heads: str) -> Stored:
+    kind, event, user_id, channel = (head.removeprefix("=") if head else None for head in heads)
+    return Stored(entry, moment_of(int(at)), body, kind, event, user_id, channel, bytes_)
 
 
 def _canonical(cursor: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -50,14 +51,14 @@ class SqliteInbox(SqliteStore):
 
     async def last(self) -> str | None:
         """See `Inbox.last`."""
-        newest = (await self.page(Query(newest_first=True, limit=1))).items
+        newest = (await self.page(Query(newest_first=True, limit=1, most_bytes=0))).items
         return newest[0].cursor if newest else None
 
     async def changed(self, after: str | None, seconds: float) -> bool:
         """See `Inbox.changed`."""
 
         async def look() -> bool:
-            return bool((await self.page(Query(after=after, limit=1))).items)
+            return bool((await self.page(Query(after=after, limit=1, most_bytes=0))).items)
 
         return await self._found(look, seconds, _LOOK_SECONDS)
 
@@ -92,9 +93,13 @@ _ADVANCE = """
 """
 
 # An index on the time would be the wrong way in, since the order is another's; hence the `+`.
-_SELECT = """
-    SELECT d.sequence, d.received_at, b.body, d.type, d.event, d.user_id, d.channel
+_HEADS = "SELECT d.sequence, d.received_at, d.type, d.event, d.user_id, d.channel, '', 0 FROM deliveries d"
+_WITH_BODIES = """
+    SELECT d.sequence, d.received_at, d.type, d.event, d.user_id, d.channel,
+        CASE WHEN length(CAST(b.body AS BLOB)) <= ? THEN b.body ELSE '' END, length(CAST(b.body AS BLOB))
     FROM deliveries d CROSS JOIN bodies b ON b.sequence = d.sequence
+"""
+_KEPT = """
     WHERE +d.received_at >= ? AND d.sequence > (SELECT coalesce(max(sequence), 0) FROM deliveries) - ?
 """
 
@@ -126,8 +131,10 @@ def _trim(database: sqlite3.Connection, oldest: int, count: int, most: int) -> N
 
 def _selection(query: Query, oldest: int, count: int) -> tuple[str, Sequence[object]]:
     """The statement and its values; nothing of the query is in its text."""
-    values: list[object] = [oldest, count]
-    text = _SELECT
+    bodies = query.most_bytes != 0
+    text = (_WITH_BODIES if bodies else _HEADS) + _KEPT
+    most = sys.maxsize if query.most_bytes is None else query.most_bytes
+    values: list[object] = [*([most] if bodies else []), oldest, count]
     for clause, value in (
         ("+d.received_at >= ?", None if query.since is None else microseconds(query.since)),
         ("d.sequence > ?", None if query.after is None else _sequence(query.after)),
@@ -155,10 +162,11 @@ def _sequence(cursor: str) -> int:
 def _stored(
     sequence: int,
     received_at: int,
-    body: str,
     kind: str | None,
     event: str | None,
     user_id: str | None,
     channel: str | None,
+    body: str,
+    bytes_: int,
 ) -> Stored:
-    return Stored(str(sequence), moment_of(received_at), body, kind, event, user_id, channel)
+    return Stored(str(sequence), moment_of(received_at), body, kind, event, user_id, channel, bytes_)

@@ -203,6 +203,10 @@ class Outbox(Protocol):
         """
         ...
 
+    async def remarks(self) -> Sequence[str]:
+        """What to know of how well it keeps messages, as sentences; empty where there is nothing to say."""
+        ...
+
     async def aclose(self) -> None:
         """Wake who waits, do what was begun, and let go of the file or server. It cannot be used afterwards."""
         ...

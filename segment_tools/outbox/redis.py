@@ -111,6 +111,17 @@ class RedisOutbox(RedisStore):
         at = microseconds(self._clock())
         await self._asked(self._settle, at, ENTRY_OVERHEAD, len(delivered), *gone, *died)
 
+    async def remarks(self) -> Sequence[str]:
+        """See `Outbox.remarks`."""
+        async with self._answering():
+            found: Mapping[str, Any] = await cast("Any", self._redis).info()
+        remarks: list[str] = []
+        if str(found.get("aof_enabled")) == "0":
+            remarks.append("The Redis server keeps no log (appendonly no): what waits is lost with it.")
+        if found.get("maxmemory_policy") not in (None, "noeviction"):
+            remarks.append(f"It may drop what waits (maxmemory-policy {found['maxmemory_policy']}): set noeviction.")
+        return remarks
+
     async def lease(self, holder: str, seconds: float) -> bool:
         """See `Outbox.lease`."""
         return await self._leased(LEASE, holder, seconds)

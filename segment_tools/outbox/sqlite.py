@@ -29,7 +29,7 @@ from segment_tools.outbox._outbox import (
 from segment_tools.outbox._schema import SCHEMA
 from segment_tools.storage.moments import Clock, microseconds, moment_of, now
 from segment_tools.storage.sqlite import SqliteStore
-from segment_tools.storage.sqlite_file import WrongFile
+from segment_tools.storage.sqlite_file import MEMORY, WrongFile
 
 _LOOK_SECONDS = 0.4
 """How often to look whether another process has added something."""
@@ -123,6 +123,10 @@ class SqliteOutbox(SqliteStore):
     async def discard(self, message_ids: Sequence[str]) -> int:
         """See `Outbox.discard`."""
         return await self._worker.write(lambda database: _discarded(database, message_ids))
+
+    async def remarks(self) -> Sequence[str]:
+        """See `Outbox.remarks`."""
+        return ("What waits is lost with this process.",) if self._place == MEMORY else ()
 
     def _opened(self) -> sqlite3.Connection:
         try:

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Self, cast
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel, to_snake
 from pydantic_core import CoreSchema, core_schema
 
-from segment_tools.spec.values import read, refusal
+from segment_tools.spec.json_objects import is_encodable_text
+from segment_tools.spec.values import id_text, read, refusal
 
 
 class Arguments(BaseModel):
@@ -114,11 +116,61 @@ def _names(value: object) -> tuple[str, ...] | None:
     listed: list[Any] = found.split(",") if isinstance(found, str) else found  # type: ignore[assignment]
     if not isinstance(cast("object", listed), list | tuple) or not all(isinstance(name, str) for name in listed):
         raise refusal("{field} must be a list of names.", 'Pass a list of strings, such as ["plan", "email"].')
-    return tuple(name.strip() for name in cast("list[str]", listed) if name.strip()) or None
+    names = tuple(name.strip() for name in cast("list[str]", listed) if name.strip())
+    for name in names:
+        _encodable(name)
+    return names or None
+
+
+def _sought_names(value: object) -> tuple[str, ...] | None:
+    names = _names(value)
+    _within_url(",".join(names or ()))
+    return names
+
+
+def _sought(value: object) -> str | None:
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str):
+        raise refusal("{field} must be text.", "Pass a string.")
+    if not value.strip():
+        raise refusal("{field} is blank.", "Pass real text, or leave {field} out.")
+    _within_url(value)
+    return value
+
+
+def _sought_id(value: object) -> str | None:
+    return _sought(value if isinstance(value, str) else id_text(value))
+
+
+LONGEST = 8_000
+"""Ours, in bytes as a URL has them: with three such arguments a URL is still one that HTTP libraries take."""
+
+
+def _within_url(text: str) -> None:
+    """Refuse what cannot be asked for in a URL."""
+    _encodable(text)
+    if len(text) > LONGEST or len(quote(text, safe="")) > LONGEST:
+        raise refusal("{field} is too long.", f"Pass at most {LONGEST:,} bytes, as a URL has them.", code="too_large")
 
 
 Flag = Annotated[bool | None, Kind(_flag, {"type": "boolean"})]
 """True or false, or the words; null and "" are absent."""
+
+
+def _encodable(text: str) -> None:
+    if not is_encodable_text(text):
+        raise refusal("{field} holds half a character.", "Pass valid Unicode.")
+
+
+SoughtNames = Annotated[tuple[str, ...] | None, Kind(_sought_names, {"type": "array", "items": {"type": "string"}})]
+"""As `Names`, to look for."""
+
+Sought = Annotated[str | None, Kind(_sought, {"type": "string"})]
+"""Text to look for, or a cursor; null and "" are absent."""
+
+SoughtId = Annotated[str | None, Kind(_sought_id, {"type": "string"})]
+"""An id to look for: text, or a number that becomes its text; null and "" are absent."""
 
 Names = Annotated[tuple[str, ...] | None, Kind(_names, {"type": "array", "items": {"type": "string"}})]
 """A list of names, or text with commas between them; null, "" and an empty list are absent."""

@@ -95,6 +95,32 @@ def _entries(held: dict[object, object] | list[object]) -> Iterable[tuple[object
     return held.items() if isinstance(held, dict) else enumerate(held)
 
 
+_TOO_DEEP, _TOO_LARGE = "[nested too deeply]", "[number too large]"
+_REPLACED = "\ufffd"
+
+
+def carried(value: object, depth: int = 1) -> Any:
+    """The value of a foreign JSON text with a mark for each thing in it that JSON cannot carry on."""
+    if isinstance(value, str):
+        return value if is_encodable_text(value) else _HALF.sub(_REPLACED, value)
+    if isinstance(value, dict | list):
+        if depth > limits.ENCODABLE_DEPTH:
+            return _TOO_DEEP
+        if isinstance(value, dict):
+            fields = cast("dict[str, object]", value)
+            return {carried(name): carried(below, depth + 1) for name, below in fields.items()}
+        return [carried(below, depth + 1) for below in cast("list[object]", value)]
+    return _TOO_LARGE if _fault(value) else value
+
+
+def foreign_integer(text: str) -> int | str:
+    """For `json.loads`: the integer, or a mark for one that is longer than Python reads."""
+    return int(text) if len(text) <= _MOST_DIGITS else _TOO_LARGE
+
+
+_MOST_DIGITS = len(str(limits.ENCODABLE_INTEGER)) + 1
+
+
 class Fault(NamedTuple):
     """What JSON cannot carry: where it stands in the object, what is wrong, how to mend it."""
 

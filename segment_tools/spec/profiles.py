@@ -56,7 +56,7 @@ def identifier(given: str, id_type: str | None, collection: str) -> tuple[Identi
     if separator and not rest.strip() and named in ((id_type.lower(),) if id_type else KNOWN_TYPES):
         raise InvalidMessage.of("missing_field", "id has a type and no value.", f'Pass "{named}:" and the id.', "id")
     whole = bool(separator) and bool(rest.strip()) and named in ((id_type.lower(),) if id_type else KNOWN_TYPES)
-    value = rest if whole else given
+    value = rest.strip() if whole else given
     kind = named if whole else (id_type or _DEFAULT_TYPE[collection]).lower()
     if max(len(value), len(kind)) > LONGEST_ID:
         raise InvalidMessage.of(

@@ -33,7 +33,8 @@ def refusal(message: str, hint: str = "", *, code: str = "invalid_value", field:
     )
 
 
-def _id(value: object) -> str | None:
+def id_text(value: object) -> str | None:
+    """The text of an id, None where it is absent; raises a refusal, for validators."""
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -64,7 +65,7 @@ def _not_blank(text: str) -> str:
 
 
 def _message_id(value: object, hint: str) -> str | None:
-    text = _id(value)
+    text = id_text(value)
     if text is not None and len(text) > limits.MESSAGE_ID_CHARACTERS:
         raise refusal(f"{{field}} is {len(text)} characters long; Segment takes {limits.MESSAGE_ID_CHARACTERS}.", hint)
     return text
@@ -151,7 +152,7 @@ def as_given(value: object) -> object:
 _TEXT = WithJsonSchema({"type": "string"})
 _FREE = WithJsonSchema({"type": "object", "additionalProperties": True})
 
-Id = Annotated[str | None, BeforeValidator(_id), _TEXT]
+Id = Annotated[str | None, BeforeValidator(id_text), _TEXT]
 """An id: text, or a number that becomes its text; `""` and null are absent."""
 
 Name = Annotated[str | None, BeforeValidator(_name), _TEXT]

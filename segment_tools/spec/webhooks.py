@@ -41,6 +41,20 @@ class Delivery:
         return "Delivery()"
 
 
+MESSAGE_BYTES = 1024 * 1024
+"""Ours: what a message may have. Segment's own limit is 32 KB, before it adds what it knows of it."""
+
+MOST_MESSAGES = 10_000
+"""Ours: Segment's largest batch has 4,000."""
+
+_MOST_NESTED = 250_000
+"""Ours: how many objects and lists a batch may have. With the other bounds, the worst is judged in about 1 s."""
+
+
+class TooMuch(ValueError):
+    """A body with more in it than Segment sends."""
+
+
 def genuine(body: bytes, signature: str, secret: str) -> bool:
     """Whether `X-Signature` was made with the secret: the HMAC-SHA1 of the body, or of a batch's first message.
 
@@ -64,63 +78,83 @@ def deliveries_of(body: bytes) -> tuple[Delivery, ...]:
     """The messages of a request, in its order; of any type, also of one that is not known.
 
     Raises:
+        TooMuch: it has more messages, or a larger one, than is taken.
         ValueError: it holds no JSON object, and no array of objects. The text repeats nothing of it.
     """
     try:
-        return tuple(_delivery(text, message) for text, message in _messages(body.decode()))
+        return tuple(_delivery(text) for text in _messages(body))
+    except TooMuch:
+        raise
     except (ValueError, RecursionError):
         # The exception that is left out here holds the body.
         raise ValueError("The body is no JSON object, and no array of JSON objects.") from None
 
 
-_SPACE = re.compile(r"[ \t\n\r]*")
+_SPACE = re.compile(rb"[ \t\n\r]*+")
+_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
+"""Up to the next bracket that stands in no text. It never goes back, so that no body takes longer than its length."""
 
 
 def _signed(body: bytes) -> bytes | None:
     """What the signature is of; None for a batch that has no first message."""
-    if not body.lstrip(b" \t\n\r").startswith(b"["):
+    if not body.startswith(b"[", _after_space(body, 0)):
         return body
     try:
-        first, _ = next(_elements(body.decode()), ("", None))
-    except (ValueError, RecursionError):
+        return next(_elements(body), None)
+    except ValueError:
         return None
-    return first.encode() or None
 
 
-def _messages(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each message, and its JSON as it came."""
-    if text.lstrip(" \t\n\r").startswith("["):
-        found = _elements(text)
-    else:
-        found = iter([(text, cast("object", _DECODER.decode(text)))])
-    for raw, message in found:
-        if not isinstance(message, dict) or _too_deep(raw, cast("dict[str, Any]", message)):
-            raise ValueError("no message")
-        yield raw, cast("dict[str, Any]", message)
+def _messages(body: bytes) -> Iterator[bytes]:
+    """Each message's JSON as it came."""
+    batch = body.startswith(b"[", _after_space(body, 0))
+    for number, text in enumerate(_elements(body) if batch else [body]):
+        if number == MOST_MESSAGES:
+            raise TooMuch(f"The batch has more than {MOST_MESSAGES} messages.")
+        if len(text) > MESSAGE_BYTES:
+            raise TooMuch(f"A message has more than {MESSAGE_BYTES} bytes.")
+        yield text
 
 
-def _elements(text: str) -> Iterator[tuple[str, object]]:
-    """Each element of a JSON array, and its JSON as it came.
+def _elements(body: bytes) -> Iterator[bytes]:
+    """Each object of a JSON array as it came; nothing is made of what is in it, for it may be anybody's.
 
     Raises:
-        ValueError, RecursionError: when it comes to what is no JSON.
+        ValueError: when it comes to what is no object.
     """
-    at = _after_space(text, _after_space(text, 0) + 1)
-    if text[at:].rstrip(" \t\n\r") == "]":
+    if body.count(b"{") + body.count(b"[") > _MOST_NESTED:
+        raise TooMuch(f"The batch has more than {_MOST_NESTED} objects and lists.")
+    at = _after_space(body, _after_space(body, 0) + 1)
+    if body[at:].rstrip(b" \t\n\r") == b"]":
         return
-    mark = ","
-    while mark == ",":
-        at = _after_space(text, at)
-        element, end = _DECODER.raw_decode(text, at)
-        yield text[at:end], element
-        end = _after_space(text, end)
-        mark, at = text[end : end + 1], end + 1
-    if mark != "]" or _after_space(text, at) != len(text):
+    mark = b","
+    while mark == b",":
+        at = _after_space(body, at)
+        end = _end_of_object(body, at)
+        yield body[at:end]
+        end = _after_space(body, end)
+        mark, at = body[end : end + 1], end + 1
+    if mark != b"]" or _after_space(body, at) != len(body):
         raise ValueError("no array")
 
 
-def _after_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
+def _end_of_object(body: bytes, at: int) -> int:
+    """Where the object that begins there ends, by its brackets alone."""
+    depth = 0
+    while found := _TO_BRACKET.match(body, at):
+        if not depth and (found.start(1), found[1]) != (at, b"{"):
+            break
+        at = found.end()
+        depth += 1 if found[1] in b"{[" else -1
+        if not depth:
+            return at
+        if depth > limits.ENCODABLE_DEPTH:
+            break
+    raise ValueError("no object")
+
+
+def _after_space(body: bytes, at: int) -> int:
+    found = _SPACE.match(body, at)
     return found.end() if found else at
 
 
@@ -146,7 +180,17 @@ def _too_deep(text: str, message: dict[str, Any]) -> bool:
     return text.count("{") + text.count("[") > most and depth_of(message) > most
 
 
-def _delivery(text: str, message: dict[str, Any]) -> Delivery:
+def _delivery(body: bytes) -> Delivery:
+    text = body.decode()
+    message: object = _DECODER.decode(text)
+    if not isinstance(message, dict):
+        raise ValueError("no message")  # noqa: TRY004 - it is the body that is wrong
+    return _delivered(text, cast("dict[str, Any]", message))
+
+
+def _delivered(text: str, message: dict[str, Any]) -> Delivery:
+    if _too_deep(text, message):
+        raise ValueError("no message")
     message_id = _text(message.get("messageId"))
     context: object = message.get("context")
     below: object = cast("dict[str, Any]", context).get("channel") if isinstance(context, dict) else None

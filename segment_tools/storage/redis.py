@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from redis import exceptions
@@ -52,6 +53,14 @@ return 1
 """
 
 
+@dataclass(slots=True)
+class _Waiter:
+    """A request that the server answers once there is something, and how many wait for that."""
+
+    reading: asyncio.Task[None]
+    sharing: int = 0
+
+
 class RedisStore:
     """A Redis server, which is asked for nothing until it is needed.
 
@@ -63,7 +72,7 @@ class RedisStore:
         self._prefix = f"{{segment-{kind.name}}}:"
         """Of every key. A cluster keeps together what has the same text in braces, as a script needs its keys."""
         self._closed = False
-        self._waiters: set[asyncio.Task[None]] = set()
+        self._waiters: dict[tuple[str, str], _Waiter] = {}
         self._under_way = 0
         self._idle = asyncio.Event()
         options: dict[str, Any] = {
@@ -84,8 +93,8 @@ class RedisStore:
     async def aclose(self) -> None:
         """Wake who waits, do what was begun, and let go of the server."""
         self._closed = True
-        for waiter in self._waiters:
-            waiter.cancel()
+        for waiter in self._waiters.values():
+            waiter.reading.cancel()
         while self._under_way:  # a client that is closed while it asks connects again
             self._idle.clear()
             await self._idle.wait()
@@ -112,28 +121,36 @@ class RedisStore:
                 left = end - loop.time()
                 if left <= 0:
                     return False
-                await self._wait(stream, place, min(left, _BLOCK_SECONDS))
+                await self._wait(stream, place, left)
         except Unavailable:
             if not self._closed:  # else it is that which ended the waiting
                 raise
         return False
 
     async def _wait(self, stream: str, after: str, seconds: float) -> None:
-        """Until there is an entry after this one, for so long at most, or until the store closes."""
-        waiter = asyncio.create_task(self._read(stream, after, seconds))
-        self._waiters.add(waiter)
-        try:
-            await asyncio.wait([waiter])
-        finally:
-            waiter.cancel()
-            await asyncio.gather(waiter, return_exceptions=True)
-            self._waiters.discard(waiter)
-        if not waiter.cancelled():
-            waiter.result()
+        """Until there is an entry after this one, for so long at most, or until the store closes.
 
-    async def _read(self, stream: str, after: str, seconds: float) -> None:
+        All who wait after the same entry, as nearly all do, share one request and its connection.
+        """
+        shared = self._waiters.get((stream, after))
+        if shared is None or shared.reading.done():
+            shared = self._waiters[stream, after] = _Waiter(asyncio.create_task(self._read(stream, after)))
+        shared.sharing += 1
+        try:
+            await asyncio.wait([shared.reading], timeout=seconds)
+        finally:
+            shared.sharing -= 1
+            if not shared.sharing:
+                if self._waiters.get((stream, after)) is shared:
+                    del self._waiters[stream, after]
+                shared.reading.cancel()
+                await asyncio.gather(shared.reading, return_exceptions=True)
+        if shared.reading.done() and not shared.reading.cancelled():
+            shared.reading.result()
+
+    async def _read(self, stream: str, after: str) -> None:
         async with self._answering():
-            block = max(1, round(seconds * 1000))  # 0 would be for ever
+            block = round(_BLOCK_SECONDS * 1000)
             await cast("Command", self._waiting.xread)({stream: after}, count=1, block=block)
 
     @asynccontextmanager

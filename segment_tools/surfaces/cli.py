@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     command("demo", "call every tool against a sandbox and show what arrived; needs no account")
     _call_options(command("call", "call one tool and print its result as JSON; exits with 0 or 1"))
     _doctor_options(command("doctor", "say what is configured, whether it works, and what to mend; exits with 0 or 1"))
+    _outbox_options(command("outbox", "show what is not yet delivered, and deal with what Segment refused"))
     _tools_options(command("tools", "list the tools"))
     return parser
 
@@ -159,6 +160,32 @@ def _doctor_options(doctor: argparse.ArgumentParser) -> None:
     levels = "config asks nobody, probe writes nothing, send writes one test event (default: %(default)s)"
     doctor.add_argument("--level", choices=("config", "probe", "send"), default="probe", help=levels)
     doctor.add_argument("--json", action="store_true", help="as segment_test_connection answers it")
+
+
+def _outbox_options(outbox: argparse.ArgumentParser) -> None:
+    actions = (
+        "look (default); flush: deliver what waits; retry: deliver dead letters again, all or those named; "
+        "discard: delete the named messages for good"
+    )
+    outbox.add_argument(
+        "action", nargs="?", choices=("look", "flush", "retry", "discard"), default="look", help=actions
+    )
+    outbox.add_argument("message_ids", nargs="*", metavar="MESSAGE_ID", help="the messageId of a dead letter")
+    outbox.add_argument("--seconds", type=_seconds, default=60.0, help="how long flush may take (default: %(default)g)")
+    outbox.add_argument("--limit", type=_limit, default=20, metavar="N", help="dead letters to show (default: 20)")
+    outbox.add_argument("--json", action="store_true", help="as segment_outbox answers it")
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError("a number of seconds is wanted, such as 60")
+    return float(text)
+
+
+def _limit(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]?|100", text):
+        raise argparse.ArgumentTypeError("a number from 1 to 100 is wanted")
+    return int(text)
 
 
 def _tools_options(tools: argparse.ArgumentParser) -> None:

@@ -18,8 +18,8 @@ from platformdirs import user_data_path
 
 from segment_tools.checking import configured
 from segment_tools.client import Segment
-from segment_tools.errors import NotConfigured
-from segment_tools.forwarding import shown_address
+from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
+from segment_tools.forwarding import shown_address, usable
 from segment_tools.functions import definitions, dispatch
 from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.tools import definition, lacking, offered
@@ -64,6 +64,7 @@ def _served(given: Namespace) -> Settings:
     if given.forward and settings.webhook_secret is None:
         hint = "Set it to the shared secret of the webhook destination, or leave --forward out."
         raise NotConfigured("SEGMENT_WEBHOOK_SECRET", "--forward needs SEGMENT_WEBHOOK_SECRET.", hint=hint)
+    usable(given.forward)
     return settings
 
 
@@ -291,6 +292,34 @@ def _doctor(given: Namespace) -> int:
     return DONE if report.ready else FAILED
 
 
+def _outbox(given: Namespace) -> int:
+    from segment_tools.surfaces.outbox_report import asked, flushed, report_lines
+    from segment_tools.tools.outbox import OutboxState
+
+    settings = _settings(given)
+    if settings.outbox is None:
+        hint = "Set it to where messages are kept, such as sqlite:///outbox.db."
+        raise NotConfigured("SEGMENT_OUTBOX", "SEGMENT_OUTBOX is not set: there is no outbox.", hint=hint)
+
+    async def done(reachable: Settings) -> OutboxState:
+        segment = Segment(reachable)
+        try:
+            if given.action == "flush":
+                return await flushed(segment, given.seconds, lambda found: _say(f"{found.pending} to deliver"))
+            return await asked(segment, given.action, tuple(given.message_ids), given.limit)
+        finally:
+            await segment.aclose()
+
+    with _reachable(settings) as reachable:
+        try:
+            found = asyncio.run(done(reachable))
+        except SegmentError as error:
+            _say(str(error))
+            return WRONG_USE if isinstance(error, InvalidMessage | NotConfigured) else FAILED
+    print(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if given.json else "\n".join(report_lines(found)))
+    return FAILED if given.action == "flush" and found.pending else DONE
+
+
 def _tools(given: Namespace) -> int:
     settings = _settings(given)
     if given.format:
@@ -311,5 +340,6 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "demo": _demo,
     "call": _call,
     "doctor": _doctor,
+    "outbox": _outbox,
     "tools": _tools,
 }

@@ -11,7 +11,7 @@ from segment_tools.client import Segment
 from segment_tools.errors import SegmentError
 from segment_tools.inbox import Query, Stored
 from segment_tools.surfaces.resources import JSON, Provider, Tell
-from segment_tools.tools.triggers import DEFAULT_LIMIT, MOST, TYPES, fitting, message_of
+from segment_tools.tools.triggers import DEFAULT_LIMIT, MOST, MOST_READ, TYPES, fitting, message_of
 
 URI = "segment://deliveries"
 _BY_TYPE, _MESSAGE = f"{URI}/{{type}}", f"{URI}/message/{{cursor}}"
@@ -66,17 +66,20 @@ class Deliveries(Provider):
         kind = uri.removeprefix(f"{URI}/")
         if kind.startswith("message/"):
             item = await self._item(kind.removeprefix("message/"))
-            return message_of(item) if item else None
+            hidden = self._segment.settings.profile_hide_traits
+            return await asyncio.to_thread(message_of, item, hidden) if item else None
         newest = await self._segment.newest_delivery()
         types = () if uri == URI else (kind,)
-        page = await self._segment.inbox.page(Query(types, newest_first=True, limit=DEFAULT_LIMIT))
-        shown, cut = fitting(page.items)
+        page = await self._segment.inbox.page(
+            Query(types, newest_first=True, limit=DEFAULT_LIMIT, most_bytes=MOST_READ)
+        )
+        shown, cut = await fitting(page.items, self._segment.settings.profile_hide_traits)
         return {"deliveries": shown, "count": len(shown), "cursor": newest, **({"truncated": True} if cut else {})}
 
     async def _item(self, cursor: str) -> Stored | None:
         """The delivery at the cursor: the first one after the one before it."""
         inbox = self._segment.inbox
-        before = (await inbox.page(Query(before=cursor, newest_first=True, limit=1))).items
+        before = (await inbox.page(Query(before=cursor, newest_first=True, limit=1, most_bytes=0))).items
         at = (await inbox.page(Query(after=before[0].cursor if before else None, limit=1))).items
         return next((item for item in at if item.cursor == cursor), None)
 
@@ -100,7 +103,7 @@ class Deliveries(Provider):
         kinds: set[str] = set()
         more = True
         while more:
-            page = await self._segment.inbox.page(Query(after=seen, limit=MOST))
+            page = await self._segment.inbox.page(Query(after=seen, limit=MOST, most_bytes=0))
             kinds.update(item.type for item in page.items if item.type in TYPES)
             seen = page.items[-1].cursor if page.items else seen
             more = page.next is not None

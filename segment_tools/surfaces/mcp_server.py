@@ -264,15 +264,19 @@ def http_app(
         async with plain.run(), streaming.run():
             yield
 
+    sends = [tool.name for tool in offered(segment.settings) if not tool.read_only]
+    calls = ByProgress(plain.asgi_app, streaming.asgi_app, sends)
     routes = [
-        Route("/mcp", ByProgress(plain.asgi_app, streaming.asgi_app)),
+        Route("/mcp", calls),
         Route("/healthz", _healthy, methods=["GET"]),
     ]
     if segment.settings.webhook_secret is not None:
         from segment_tools.surfaces.receiver import webhook_route
 
         routes.append(webhook_route(segment))
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.end_calls = calls.end
+    return app
 
 
 def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
@@ -283,11 +287,19 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     """
     import uvicorn  # for HTTP alone: it would delay the answer to a host on stdio
 
+    class Server(uvicorn.Server):
+        """One that does not wait for calls that wait themselves."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            ending = asyncio.create_task(app.state.end_calls())
+            await super().shutdown(sockets)
+            ending.cancel()
+
     with listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -1,6 +1,10 @@
-"""Which requests over HTTP are answered with a stream of events: those that ask how far a call is."""
+"""How requests over HTTP are answered: with events where progress is asked for, and no longer than anybody listens."""
 
+from collections.abc import Collection
+
+import anyio
 from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PEEKED_BYTES = 4 * 1024 * 1024
@@ -8,17 +12,26 @@ _PEEKED_BYTES = 4 * 1024 * 1024
 
 _ASKED = b'"progressToken"'
 
+_GRACE_SECONDS = 1.0
+"""Ours: how long requests may go on when the server ends. Less than uvicorn is told to wait for them."""
+
 
 class ByProgress:
-    """Two applications as one: who can read a stream and asks for progress gets the second, all others the first."""
+    """Two applications as one: who can read a stream and asks for progress gets the second, all others the first.
 
-    def __init__(self, plain: ASGIApp, streaming: ASGIApp) -> None:
+    A request whose client is gone is cancelled: nobody waits for its answer. One that names a tool of `finished` is
+    not, since it sends something, and a client that is gone did not say that it should not be sent.
+    """
+
+    def __init__(self, plain: ASGIApp, streaming: ASGIApp, finished: Collection[str] = ()) -> None:
         self._plain = plain
         self._streaming = streaming
+        self._finished = [f'"{name}"'.encode() for name in finished]
+        self._running: set[anyio.CancelScope] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, as it came."""
-        if scope["method"] != "POST" or "text/event-stream" not in Headers(scope=scope).get("accept", ""):
+        if scope["method"] != "POST":
             await self._plain(scope, receive, send)
             return
         read: list[Message] = []
@@ -26,9 +39,67 @@ class ByProgress:
         while not read or (read[-1].get("more_body") and size <= _PEEKED_BYTES):
             read.append(await receive())
             size += len(read[-1].get("body", b""))
-        asks = _ASKED in b"".join(message.get("body", b"") for message in read)
+        body = b"".join(message.get("body", b"") for message in read)
+        streams = _ASKED in body and "text/event-stream" in Headers(scope=scope).get("accept", "")
+        app = self._streaming if streams else self._plain
+        if read[-1].get("more_body"):
+            await app(scope, _replayed(read, receive), send)
+            return
+        sends = any(name in body for name in self._finished)
+        await self._attended(app, scope, read, receive, send, sends=sends)
 
-        async def again() -> Message:
-            return read.pop(0) if read else await receive()
+    async def end(self) -> None:
+        """Cancel what still runs in a moment, but for what sends, so that the server can end."""
+        await anyio.sleep(_GRACE_SECONDS)
+        for running in list(self._running):
+            running.cancel()
 
-        await (self._streaming if asks else self._plain)(scope, again, send)
+    async def _attended(
+        self, app: ASGIApp, scope: Scope, read: list[Message], receive: Receive, send: Send, *, sends: bool
+    ) -> None:
+        """Answer, as long as somebody listens."""
+        gone = anyio.Event()
+        last: list[Message] = []
+
+        async def listen() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+            if not sends:
+                tasks.cancel_scope.cancel()
+
+        async def waited() -> Message:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def noted(message: Message) -> None:
+            last[:] = [message]
+            await send(message)
+
+        async with anyio.create_task_group() as tasks:
+            if not sends:
+                self._running.add(tasks.cancel_scope)
+            try:
+                tasks.start_soon(listen)
+                await app(scope, _replayed(read, waited), noted)
+                tasks.cancel_scope.cancel()
+            finally:
+                self._running.discard(tasks.cancel_scope)
+        if gone.is_set():
+            return
+        if not last:
+            await _ENDING(scope, receive, send)
+        elif last[0]["type"] == "http.response.start" or last[0].get("more_body"):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+_ENDING = JSONResponse({"error": "The server is ending. Try again."}, 503)
+
+
+def _replayed(read: list[Message], receive: Receive) -> Receive:
+    """What was read already, and then the rest."""
+
+    async def again() -> Message:
+        return read.pop(0) if read else await receive()
+
+    return again

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from socket import socket
 from typing import Any
 
@@ -15,17 +17,23 @@ from starlette.routing import Route
 
 from segment_tools.client import Segment
 from segment_tools.errors import SegmentError, Unavailable
-from segment_tools.spec.webhooks import Delivery, deliveries_of, genuine
+from segment_tools.spec.webhooks import Delivery, TooMuch, deliveries_of, genuine
 
 PATH = "/webhooks/segment"
 MOST_BYTES = 16 * 1024 * 1024
-"""Ours: well over 4,000 messages, Segment's largest batch, of usual size."""
+"""Ours, as the bounds on what stands in it: well over 4,000 messages, Segment's largest batch, of usual size."""
 
 _ANSWER_SECONDS = 4.5
 """Segment waits 5 s. Source: https://segment.com/docs/connections/destinations/catalog/webhooks/."""
 
-_IN_THREAD_BYTES = 64 * 1024
-"""From this size on, a body is read in a thread, so that others do not wait for it."""
+_LARGE_BYTES = 64 * 1024
+"""From this size on, a body is read in a thread, so that others do not wait for it, and with few others at a time."""
+
+_MOST_LARGE = 4
+"""Ours: how many large bodies are received and read at once; their memory is what this bounds."""
+
+_SIGNATURE = re.compile("[0-9a-f]{40}")
+_NOT_GENUINE, _UNSIGNED = 401, "X-Signature is missing, or not made with this receiver's secret."
 
 _QUIET_SECONDS = 60.0
 """Ours: how long nothing more is logged of refusals, so that a flood of them does not fill the log."""
@@ -36,12 +44,12 @@ _log = logging.getLogger(__name__)
 def webhook_route(segment: Segment) -> Route:
     """The route; it answers 200 only once every message of the request is kept for good."""
     segment.reception.listening = True
-    refusals = _Refusals(segment)
+    refusals, large = _Refusals(segment), asyncio.Semaphore(_MOST_LARGE)
 
     async def receive(request: Request) -> Response:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await _received(request, segment, refusals)
+            async with asyncio.timeout(_ANSWER_SECONDS), AsyncExitStack() as held:
+                return refusals.noted(await _received(request, segment, partial(held.enter_async_context, large)))
         except ClientDisconnect:
             return _refused(400, "incomplete", "The request broke off.")
         except (TimeoutError, Unavailable):
@@ -61,8 +69,13 @@ class _Refusals:
         self._segment = segment
         self._silent_until = 0.0
 
-    def add(self) -> None:
-        """Note one more."""
+    def noted(self, answer: Response) -> Response:
+        """The answer, noted where it is such a refusal."""
+        if answer.status_code == _NOT_GENUINE:
+            self._add()
+        return answer
+
+    def _add(self) -> None:
         reception, now = self._segment.reception, self._segment.outside.monotonic()
         reception.refused += 1
         if reception.refused == 1 or now >= self._silent_until:
@@ -70,43 +83,46 @@ class _Refusals:
             _log.warning("a webhook was refused: wrong signature. %s", reception.refusals)
 
 
-async def _received(request: Request, segment: Segment, refusals: _Refusals) -> Response:
-    body = await _body(request)
+async def _received(request: Request, segment: Segment, in_turn: Callable[[], Awaitable[None]]) -> Response:
+    """`in_turn` is waited for once the body turns out to be large."""
+    secret, signature = segment.settings.webhook_secret, request.headers.get("x-signature", "").strip(" ")
+    if secret is None or not _SIGNATURE.fullmatch(signature):
+        return _refused(_NOT_GENUINE, "wrong_signature", _UNSIGNED)
+    body = await _body(request, in_turn)
     if body is None:
         return _refused(413, "too_large", f"The body is larger than {MOST_BYTES} bytes.")
-    secret = segment.settings.webhook_secret
-    signature = request.headers.get("x-signature", "")
-    read = (body, signature, secret.get_secret_value() if secret else "")
-    found = await asyncio.to_thread(_read, *read) if len(body) > _IN_THREAD_BYTES else _read(*read)
-    if found is None:
-        refusals.add()
-        return _refused(401, "wrong_signature", "X-Signature is missing, or not made with this receiver's secret.")
-    if isinstance(found, str):
-        return _refused(400, "no_message", found)
+    read = (body, signature, secret.get_secret_value())
+    found = await asyncio.to_thread(_read, *read) if len(body) > _LARGE_BYTES else _read(*read)
+    if isinstance(found, Response):
+        return found
     return JSONResponse({"success": True, "stored": await segment.keep(found)})
 
 
-async def _body(request: Request) -> bytes | None:
+async def _body(request: Request, in_turn: Callable[[], Awaitable[None]]) -> bytes | None:
     """The body, or None as soon as it is too large."""
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and (len(declared) > 12 or int(declared) > MOST_BYTES):  # noqa: PLR2004
         return None
     received = bytearray()
     async for part in request.stream():
+        if len(received) <= _LARGE_BYTES < len(received) + len(part):
+            await in_turn()
         received += part
         if len(received) > MOST_BYTES:
             return None
     return bytes(received)
 
 
-def _read(body: bytes, signature: str, secret: str) -> tuple[Delivery, ...] | str | None:
-    """The messages; None where the signature is not genuine, a text where there are none."""
+def _read(body: bytes, signature: str, secret: str) -> tuple[Delivery, ...] | Response:
+    """The messages, or why there are none; every refusal is final, for the same body would meet with it again."""
     if not genuine(body, signature, secret):
-        return None
+        return _refused(_NOT_GENUINE, "wrong_signature", _UNSIGNED)
     try:
         return deliveries_of(body)
+    except TooMuch as error:
+        return _refused(413, "too_large", str(error))
     except ValueError as error:
-        return str(error)
+        return _refused(400, "no_message", str(error))
 
 
 def _refused(status: int, code: str, text: str) -> Response:

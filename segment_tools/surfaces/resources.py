@@ -141,7 +141,7 @@ class Resources:
             raise MCPError(INTERNAL_ERROR, str(error)) from None
         if found is None:
             raise self._not_found(uri)
-        text = json.dumps(found, ensure_ascii=False)
+        text = await asyncio.to_thread(json.dumps, found, ensure_ascii=False)
         return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON, text=text)])
 
     async def _complete(self, _: _Context, params: CompleteRequestParams) -> CompleteResult:

@@ -13,11 +13,10 @@ from segment_tools.errors import InvalidMessage, NotConfigured, NotFound, Reject
 from segment_tools.reading import ProfilePage
 from segment_tools.receipt import Warned
 from segment_tools.setting_types import is_space_id
-from segment_tools.spec.arguments import Arguments, Flag, one_of
+from segment_tools.spec.arguments import Arguments, Flag, Sought, SoughtId, one_of
 from segment_tools.spec.names import printable
 from segment_tools.spec.profiles import COLLECTIONS, MOST, Asked, Identifier, Leaf, another_way, identifier
 from segment_tools.spec.timestamps import parse_timestamp
-from segment_tools.spec.values import Id, Name
 from segment_tools.tools._answer import Answer, told
 from segment_tools.tools._shown import MOST_BYTES, MOST_BYTES_WHOLE, fitted, masked, size
 from segment_tools.tools._tool import Caller
@@ -33,21 +32,21 @@ class ProfileArguments(Arguments):
 
     REQUIRED: ClassVar[Mapping[str, str]] = {"id": 'Pass the id, such as "u1" or "email:jane@example.com".'}
 
-    id: Id = Field(default=None, description="The id, or type:id such as email:jane@example.com")
-    id_type: Name = Field(
+    id: SoughtId = Field(default=None, description="The id, or type:id such as email:jane@example.com")
+    id_type: Sought = Field(
         default=None, description="user_id (default), email, anonymous_id, group_id or another the space has"
     )
     collection: Annotated[str | None, one_of(*COLLECTIONS)] = Field(
         default=None, description="users (default) or accounts"
     )
-    space_id: Name = Field(default=None, description="Another space than the server's")
+    space_id: Sought = Field(default=None, description="Another space than the server's")
     error_if_missing: Flag = Field(default=None, description="true: no such profile is an error, not found: false")
 
 
 class PageArguments(ProfileArguments):
     """Which page of it."""
 
-    cursor: Name = Field(default=None, description="nextCursor of the page before")
+    cursor: Sought = Field(default=None, description="nextCursor of the page before")
     all: Flag = Field(default=None, description="true: all pages, up to 1,000 items and 40 KB")
     whole: Flag = Field(default=None, description="true: long values whole, up to 100 KB")
 
@@ -301,7 +300,11 @@ def _properties(pairs: Sequence[Any], verbose: bool) -> list[Any]:  # noqa: ARG0
 
 def _links(links: Sequence[Any], verbose: bool) -> list[Any]:
     found = [_named(each, ("to_collection", "external_ids")) for each in links]
-    return [{**each, "externalIds": _external_ids(each.get("externalIds", []), verbose)} for each in found]
+    return [{**each, "externalIds": _external_ids(_listed(each.get("externalIds")), verbose)} for each in found]
+
+
+def _listed(value: object) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 _SHAPES: dict[Leaf, Callable[[Any, bool], list[Any]]] = {

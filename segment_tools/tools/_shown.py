@@ -30,8 +30,8 @@ def _masked(value: Any, patterns: Sequence[str], path: tuple[str, ...]) -> Any:
         found = {name: _below(name, below, patterns, path) for name, below in fields.items()}
         for named, content in _PAIRS:
             name = fields.get(named)
-            if content in fields and isinstance(name, str):
-                found[content] = _below(name, fields[content], patterns, path)
+            if content in found and isinstance(name, str):
+                found[content] = _below(name, found[content], patterns, path)
         return found
     if isinstance(value, list):
         return [_masked(below, patterns, path) for below in cast("list[Any]", value)]

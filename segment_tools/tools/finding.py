@@ -9,9 +9,9 @@ from pydantic import Field
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, SegmentError, Unavailable
 from segment_tools.receipt import Warned
-from segment_tools.spec.arguments import Arguments, whole
+from segment_tools.spec.arguments import Arguments, Sought, SoughtId, whole
 from segment_tools.spec.profiles import MOST, Asked, Identifier, identifier
-from segment_tools.spec.values import Id, KnownMessageId, Name
+from segment_tools.spec.values import KnownMessageId
 from segment_tools.tools._answer import Answer, told
 from segment_tools.tools._tool import Caller, tool
 
@@ -27,9 +27,9 @@ class FindArguments(Arguments):
     """Which message, and for how long to look."""
 
     message_id: KnownMessageId = Field(default=None, description="messageId of the answer that sent it")
-    event: Name = Field(default=None, description="A track's event name, instead of messageId or beside it")
-    user_id: Id = Field(default=None, description="The message's userId; a profile is found by it")
-    anonymous_id: Id = Field(default=None, description="The message's anonymousId, without a userId")
+    event: Sought = Field(default=None, description="A track's event name, instead of messageId or beside it")
+    user_id: SoughtId = Field(default=None, description="The message's userId; a profile is found by it")
+    anonymous_id: SoughtId = Field(default=None, description="The message's anonymousId, without a userId")
     wait_seconds: Annotated[int | None, whole(0, LONGEST_WAIT_SECONDS)] = Field(
         default=None, description="How long to look for it, below your host's own time-out; default 0, once"
     )

@@ -9,9 +9,8 @@ from segment_tools.client import Segment
 from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured
 from segment_tools.outbox import Dead
-from segment_tools.spec.arguments import Arguments, Names, one_of, whole
+from segment_tools.spec.arguments import Arguments, Names, SoughtId, one_of, whole
 from segment_tools.spec.timestamps import iso_utc
-from segment_tools.spec.values import Id
 from segment_tools.tools._answer import Answer
 from segment_tools.tools._shown import MOST_BYTES, fitted
 from segment_tools.tools._tool import Caller, tool
@@ -34,7 +33,7 @@ class OutboxArguments(Arguments):
     limit: Annotated[int | None, whole(1, MOST)] = Field(
         default=None, description=f"At most so many dead letters; {DEFAULT_LIMIT} if left out"
     )
-    cursor: Id = Field(default=None, description="nextCursor of the page before")
+    cursor: SoughtId = Field(default=None, description="nextCursor of the page before")
 
 
 class OutboxState(Answer):

@@ -9,7 +9,7 @@ from pydantic import Field
 from segment_tools.client import Segment
 from segment_tools.reading import NoRoute
 from segment_tools.receipt import Warned
-from segment_tools.spec.arguments import Flag, Names, one_of, whole
+from segment_tools.spec.arguments import Flag, SoughtNames, one_of, whole
 from segment_tools.spec.profiles import MOST
 from segment_tools.spec.values import Timestamp
 from segment_tools.tools._answer import told
@@ -27,7 +27,7 @@ from segment_tools.tools._profile_pages import (
     listed_in,
     missing,
 )
-from segment_tools.tools._shown import MOST_BYTES, fitted, masked, shortened
+from segment_tools.tools._shown import MOST_BYTES, fitted, masked
 from segment_tools.tools._tool import Caller, tool
 
 _FROM_TRAITS = Warned(
@@ -42,7 +42,7 @@ class TraitsArguments(PageArguments):
     """Which traits."""
 
     limit: Annotated[int | None, whole(1, MOST["traits"])] = Field(default=None, description="Default 100")
-    include: Names = Field(default=None, description="These traits alone")
+    include: SoughtNames = Field(default=None, description="These traits alone")
     class_: Annotated[str | None, one_of("audience", "computed_trait")] = Field(
         default=None, alias="class", description="These traits alone"
     )
@@ -53,7 +53,7 @@ class ExternalIdsArguments(PageArguments):
     """Which external ids."""
 
     limit: Annotated[int | None, whole(1, MOST["external_ids"])] = Field(default=None, description="Default 100")
-    include: Names = Field(default=None, description="These types alone, such as email")
+    include: SoughtNames = Field(default=None, description="These types alone, such as email")
     verbose: Flag = Field(default=None, description="true: with the message each came from")
 
 
@@ -61,8 +61,8 @@ class EventsArguments(PageArguments):
     """Which events."""
 
     limit: Annotated[int | None, whole(1, MOST["events"])] = Field(default=None, description="Default 20")
-    include: Names = Field(default=None, description="These event names alone, exactly as sent")
-    exclude: Names = Field(default=None, description="All but these event names")
+    include: SoughtNames = Field(default=None, description="These event names alone, exactly as sent")
+    exclude: SoughtNames = Field(default=None, description="All but these event names")
     start: Timestamp = Field(default=None, description="ISO 8601; not before")
     end: Timestamp = Field(default=None, description="ISO 8601; before")
     sort: Annotated[str | None, one_of("asc", "desc")] = Field(default=None, description="desc (default): newest first")
@@ -73,7 +73,7 @@ class PropertiesArguments(PageArguments):
     """Which properties."""
 
     limit: Annotated[int | None, whole(1, MOST["properties"])] = Field(default=None, description="Default 100")
-    include: Names = Field(default=None, description="These properties alone")
+    include: SoughtNames = Field(default=None, description="These properties alone")
 
 
 class MetadataArguments(ProfileArguments):
@@ -122,6 +122,7 @@ class MetadataAnswer(ProfileAnswer):
     """createdAt, updatedAt, expiresAt, and the ids of the first and last message and source."""
 
     metadata: dict[str, Any] | None = None
+    truncated: bool | None = None
 
 
 class WholeAnswer(ProfileAnswer):
@@ -250,7 +251,13 @@ async def segment_get_profile_metadata(
     if page is None:
         return missing(MetadataAnswer, arguments, who)
     shown = masked(camel(page.items), segment.settings.profile_hide_traits)
-    return MetadataAnswer(metadata=shortened(shown, 500), **common(who, who.warnings))
+    fit = fitted(list(shown.items()), MOST_BYTES, whole=False)
+    truncated = len(fit.items) < len(shown)
+    return MetadataAnswer(
+        metadata=dict(fit.items),
+        truncated=truncated or None,
+        **common(who, [*who.warnings, *([CUT] if fit.cut else [])]),
+    )
 
 
 @tool(title="Read a profile's links", toolset="profiles", read_only=True, idempotent=True)
