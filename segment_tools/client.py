@@ -22,6 +22,8 @@ from segment_tools.reception import Reception
 from segment_tools.sending import Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
+from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.webhooks import Delivery
@@ -52,17 +54,33 @@ class Segment:
         profiles: Transport | None = None,
         public_api: Transport | None = None,
         surroundings: Surroundings | None = None,
+        planned_events: Sequence[KnownEvent] = (),
     ) -> None:
         self.settings = settings
+        self._planned_events = planned_events
+        self._made_quiet: tuple[Sequence[KnownEvent], Quiet] = ((), Quiet(settings.warnings_off, frozenset()))
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
         self._plane = DataPlane(settings, self._outside, self._transport)
         self._plans = PlanSource(settings, self._outside, public_api)
-        self._sender = Sender(settings, self._outside, self._plane, self._plans)
+        self._sender = Sender(settings, self._outside, self._plane, self._plans, self._quiet)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
         self._waiting = 0
         self.reception = Reception()
+
+    @property
+    def planned_events(self) -> Sequence[KnownEvent]:
+        """The events of the tracking plan, as far as it is read: these go before those of Segment's own spec."""
+        return self._planned_events or self._plans.events
+
+    def _quiet(self) -> Quiet:
+        """Which warnings are not given; made anew only with another plan, which may name thousands of events."""
+        events, (known, quiet) = self.planned_events, self._made_quiet
+        if known is not events:
+            quiet = Quiet(self.settings.warnings_off, frozenset(event.name for event in events))
+            self._made_quiet = (events, quiet)
+        return quiet
 
     async def __aenter__(self) -> Self:
         self.start()

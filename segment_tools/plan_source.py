@@ -8,7 +8,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,9 @@ from segment_tools.attempts import Surroundings, attempted
 from segment_tools.errors import NotConfigured, Rejected, Unavailable, Undelivered
 from segment_tools.services import PUBLIC_API
 from segment_tools.settings import Settings
+from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.plan_document import PlanFault, plan_of, rules_of
+from segment_tools.spec.planned_events import planned_events
 from segment_tools.spec.timestamps import iso_utc, parse_timestamp
 from segment_tools.spec.tracking_plan import TrackingPlan
 from segment_tools.spec.values import KeyTwice, unique
@@ -52,10 +54,14 @@ _PAGE_BYTES, _FILE_BYTES = 64 * 1024 * 1024, 256 * 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Plan:
     plan: TrackingPlan
     read_at: datetime
+
+    @cached_property
+    def events(self) -> tuple[KnownEvent, ...]:
+        return planned_events(self.plan)
 
 
 class PlanSource:
@@ -75,6 +81,11 @@ class PlanSource:
         if self._checks:
             _check_installed()
             self._current = self._kept() if settings.segment_plan else self._of_file()
+
+    @property
+    def events(self) -> tuple[KnownEvent, ...]:
+        """The events of the plan; none as long as it is not read."""
+        return self._current.events if self._current else ()
 
     def start(self) -> None:
         """Read the plan in the background, so that the first call finds it."""

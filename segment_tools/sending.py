@@ -21,6 +21,7 @@ from segment_tools.plan_source import PlanSource
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.spec.tracking_plan import violations
@@ -49,8 +50,16 @@ class Route:
 class Sender:
     """Sends messages to one data plane; with an outbox, later what cannot be sent now."""
 
-    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane, plans: PlanSource) -> None:
-        self._settings, self._outside, self._plane, self._plans = settings, outside, plane, plans
+    def __init__(
+        self,
+        settings: Settings,
+        outside: Surroundings,
+        plane: DataPlane,
+        plans: PlanSource,
+        quiet: Callable[[], Quiet],
+    ) -> None:
+        self._settings, self._outside, self._plane = settings, outside, plane
+        self._plans, self._quiet = plans, quiet
         self._courier: Courier | None = None
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -110,8 +119,13 @@ class Sender:
         now = self._outside.now()
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
-        done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive)
-        remarks += await self._held_to_plan(done)
+        done, remarks = stamped(
+            messages, indices, self._outside, now, anonymous=generate, derive=derive, quiet=self._quiet()
+        )
+        departures = await self._held_to_plan(done)
+        told = {(each.field, each.index) for each in departures}
+        # What the plan says of a field goes before what is good practice in general.
+        remarks = [each for each in remarks if (each.field, each.index) not in told] + departures
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             requests = to_requests(receipt.messages, iso_utc(now), None)

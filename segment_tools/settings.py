@@ -20,6 +20,7 @@ from pydantic import (
 from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.environment import PREFIX, variables
 from segment_tools.errors import NotConfigured
+from segment_tools.remarks import REMARKS
 from segment_tools.setting_types import (
     SEGMENT_PLAN,
     InboxAddress,
@@ -40,7 +41,7 @@ from segment_tools.setting_types import (
 )
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection")
+TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection", "plan")
 NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret", "outbox": "outbox"}
 """What a toolset is offered with."""
 
@@ -108,6 +109,10 @@ class Settings(BaseModel):
         default=TOOLSETS,
         description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
         "Profiles, triggers and outbox also need what they are configured with.",
+    )
+    warnings_off: Words = Field(
+        default=(),
+        description="Warnings not to give, by their codes, separated by commas.",
     )
     timeout_seconds: float = Field(
         default=30.0,
@@ -288,6 +293,15 @@ class Settings(BaseModel):
     def _known_toolsets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in value if name not in TOOLSETS]:
             raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
+        return value
+
+    @field_validator("warnings_off")
+    @classmethod
+    def _known_warnings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [code for code in value if code not in REMARKS]:
+            near = difflib.get_close_matches(unknown[0].lower(), REMARKS, n=1, cutoff=0.5)
+            mend = f"did you mean {near[0]}?" if near else "the codes are in the README"
+            raise wrong(f"does not know {unknown[0][:40]!r}; {mend}")
         return value
 
     @field_validator("delivery")

@@ -607,6 +607,15 @@ async def test_what_the_outbox_tool_cannot_do_is_said(address: str) -> None:
     assert "look, retry, discard" in action["hint"]
 
 
+async def test_the_outbox_is_a_resource(address: str) -> None:
+    async with served(Plane(down=httpx.Response(503)), address) as tools:
+        await called(tools)
+        listed = {str(each.uri) for each in (await tools.list_resources()).resources}
+        [content] = (await tools.read_resource("segment://outbox")).contents
+    assert "segment://outbox" in listed
+    assert json.loads(content.text)["pending"] == 1  # type: ignore[union-attr]
+
+
 async def test_the_outbox_tool_is_offered_with_an_outbox_alone() -> None:
     async with served(Plane(), None) as tools:
         assert "segment_outbox" not in {tool.name for tool in (await tools.list_tools()).tools}

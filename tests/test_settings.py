@@ -79,6 +79,7 @@ WRONG = {
     "SEGMENT_TRACKING_PLAN_POLICY": ["maybe"],
     "SEGMENT_PUBLIC_API_TOKEN": ["hunter2 secret"],
     "SEGMENT_PUBLIC_API_URL": ["http://api.segmentapis.com", "https://u:hunter2@api.segmentapis.com"],
+    "SEGMENT_WARNINGS_OFF": ["short_message", "flying"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 

@@ -24,6 +24,7 @@ BUDGETS = {
     "triggers": (3_000, 5_000),
     "profiles": (12_000, 17_000),
     "connection": (2_600, 4_200),
+    "plan": (600, 1_250),
 }
 """Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""
 

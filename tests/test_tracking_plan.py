@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segment_tools.spec.plan_document import PlanFault, plan_of
 from segment_tools.spec.tracking_plan import MOST_VIOLATIONS, TrackingPlan, violations
 
-JANE = "jane@example.com"
+JANE = "jane-RECOGNISABLE-5e2c"
 
 
 def whole(schema: Mapping[str, Any], holder: str = "properties", **more: Any) -> dict[str, Any]:

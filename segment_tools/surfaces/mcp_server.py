@@ -35,11 +35,13 @@ from segment_tools.errors import NotConfigured, SegmentError
 from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
-from segment_tools.surfaces import prompts
+from segment_tools.surfaces import event_resources, prompts
 from segment_tools.surfaces.calls import Calls
+from segment_tools.surfaces.delivered_resources import Deliveries
+from segment_tools.surfaces.outbox_resource import Outbox
 from segment_tools.surfaces.progress import ByProgress
 from segment_tools.surfaces.readiness import Readiness
-from segment_tools.surfaces.resources import Resources
+from segment_tools.surfaces.resources import Provider, Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
 
@@ -76,6 +78,8 @@ OUTBOX = (
     "again. segment_outbox shows what waits and what Segment refused."
 )
 
+EVENTS = " segment_find_event says which event and properties to send for what happened."
+
 
 def instructions(settings: Settings) -> str:
     """What a model should know of the tools that are offered."""
@@ -86,6 +90,7 @@ def instructions(settings: Settings) -> str:
         "triggers": TRIGGERS,
         "outbox": OUTBOX,
         "connection": FIND,
+        "plan": EVENTS,
     }
     return "".join(text for toolset, text in parts.items() if toolset in toolsets)
 
@@ -118,7 +123,7 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
 
     calls = Calls(lasting=lasting, now=segment.outside.now)
     received = _receives(segment.settings)
-    resources = Resources(segment)
+    resources = Resources(_providers(segment))
     runs: list[Server[None]] = []
 
     @asynccontextmanager
@@ -145,10 +150,22 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         lifespan=lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
-        on_list_prompts=prompts.listed,
-        on_get_prompt=prompts.got,
-        **(resources.handlers(lasting=lasting) if received else {}),
+        **prompts.handlers({tool.toolset for tool in offered(segment.settings)}),
+        **resources.handlers(lasting=lasting),
     )
+
+
+def _providers(segment: Segment) -> list[Provider]:
+    """The kinds of resource that go with the tools that are offered."""
+    toolsets = {tool.toolset for tool in offered(segment.settings)}
+    found: list[Provider] = []
+    if "triggers" in toolsets:
+        found.append(Deliveries(segment))
+    if "outbox" in toolsets:
+        found.append(Outbox(segment))
+    if "plan" in toolsets:
+        found += [event_resources.plan(segment), event_resources.spec()]
+    return found
 
 
 def _receives(settings: Settings) -> bool:

@@ -58,6 +58,8 @@ class Tool:
     read_only: bool
     destructive: bool
     idempotent: bool
+    open_world: bool
+    """Whether it asks anything outside this server."""
 
 
 def tool(
@@ -68,6 +70,7 @@ def tool(
     read_only: bool = False,
     destructive: bool = False,
     idempotent: bool = False,
+    open_world: bool = True,
 ) -> Callable[[Run], Tool]:
     """Make a tool of an asynchronous function; its name, docstring and first parameter are the tool's own.
 
@@ -90,6 +93,7 @@ def tool(
             read_only=read_only,
             destructive=destructive,
             idempotent=idempotent,
+            open_world=open_world,
         )
 
     return make
