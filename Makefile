@@ -33,7 +33,7 @@ wheel: .venv/test ## build the wheel, and test what is in it
 	rm -rf dist .venv/wheel
 	$(PIP) wheel --no-deps --wheel-dir dist .
 	$(PIP) install --no-deps --target .venv/wheel dist/segment_tools-*.whl
-	WHEEL_UNDER_TEST=$(CURDIR)/.venv/wheel PYTHONPATH=$(CURDIR)/.venv/wheel $(BIN)/pytest $(TESTS)
+	WHEEL_UNDER_TEST=$(CURDIR)/.venv/wheel PYTHONPATH=$(CURDIR)/.venv/wheel $(BIN)/pytest -n auto $(TESTS)
 
 unit: .venv/test ## the tests against the checkout, for work on it: make unit TESTS="-k batch"
 	$(BIN)/pytest $(TESTS)
