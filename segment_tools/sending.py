@@ -76,7 +76,7 @@ class Sender:
         settings = self._settings
         if self._courier is None and settings.outbox is not None and not settings.dry_run:
             outbox = open_outbox(settings.outbox.get_secret_value(), settings.outbox_max_bytes, self._outside.now)
-            self._courier = Courier(outbox, self._plane, settings.key_of, self._outside)
+            self._courier = Courier(outbox, self._plane, partial(_key_for, settings), self._outside)
         return self._courier
 
     def start(self) -> None:
@@ -214,12 +214,13 @@ class Sender:
                 if courier is None or not error.retryable:
                     raise
                 text = f"{error.message} The outbox keeps what was not delivered, and goes on trying."
-                later = replace(job, receipt=receipt).warned("queued", text)
+                # The answer that refused it is no longer how it stands.
+                later = replace(job, receipt=replace(receipt, response_body={})).warned("queued", text)
                 try:
                     return await self._keep(courier, later, left, lanes)
                 except Unavailable as full:
                     _log.warning("not delivered, and not kept: %s", full.message)
-                    raise error from None
+                    raise error.with_hint(str(full)) from None
             job.watched.accepted(request.count)
             self._note(courier, left[: request.count])
             left = left[request.count :]
@@ -237,12 +238,12 @@ class Sender:
         self, courier: Courier, job: "_Job", messages: Sequence[Stamped], lanes: Mapping[str, str]
     ) -> Receipt:
         """Put the messages into the outbox; they are on disk when this returns."""
-        name = job.route.name or ""
+        source = f"{job.route.name}@{self._settings.endpoint}"
         entries = [
             Entry(
                 message_id=each.message_id,
                 lane=lanes[each.message_id],
-                source=name,
+                source=source,
                 body=wire.encoded(each.fields),
                 digest=each.digest,
                 timestamp=str(each.fields["timestamp"]),
@@ -340,6 +341,25 @@ def _with_receipt(error: Unavailable, receipt: Receipt) -> Unavailable:
     error.receipt = receipt
     error.sent = receipt.sent
     return error
+
+
+def _key_for(settings: Settings, source: str) -> str:
+    """The write key for what waits in the outbox under the source's name and the address it was meant for.
+
+    Raises:
+        NotConfigured: this server has no such source, or sends elsewhere.
+    """
+    name, _, endpoint = source.rpartition("@")
+    if endpoint != settings.endpoint:
+        text = f"Messages for {endpoint} wait: this server sends to {settings.endpoint}."
+        hint = f"Run segment-tools outbox flush with SEGMENT_DATA_PLANE_URL={endpoint}, or discard them."
+        raise NotConfigured("SEGMENT_DATA_PLANE_URL", text, hint=hint)
+    if (key := settings.key_of(name)) is None:
+        setting = "SEGMENT_SOURCES" if name else "SEGMENT_WRITE_KEY"
+        lacking = f"has no source {name!r}" if name else "is not set"
+        hint = "Set it again, or discard them."
+        raise NotConfigured(setting, f"{setting} {lacking} any more, so its messages in the outbox wait.", hint=hint)
+    return key
 
 
 def _lane(route: Route, message: Stamped) -> str:

@@ -39,7 +39,7 @@ class Courier:
     """Delivers an outbox while it runs, alone among all processes that share it."""
 
     def __init__(
-        self, outbox: Outbox, plane: DataPlane, key_of: Callable[[str], str | None], outside: Surroundings
+        self, outbox: Outbox, plane: DataPlane, key_of: Callable[[str], str], outside: Surroundings
     ) -> None:
         self.outbox = outbox
         self._plane, self._key_of, self._outside = plane, key_of, outside
@@ -82,7 +82,7 @@ class Courier:
     @property
     def trouble(self) -> tuple[str, ...]:
         """What keeps messages from being delivered just now, as far as this process knows."""
-        return tuple(dict.fromkeys(error.message for error in self.errors))
+        return tuple(dict.fromkeys(map(_reason, self.errors)))
 
     @property
     def errors(self) -> tuple[SegmentError, ...]:
@@ -207,10 +207,11 @@ class Courier:
 
     async def _travel(self, trip: Trip, failures: int) -> None:
         """Deliver it; so many failures in a row had been seen when it set out."""
-        key = self._key_of(trip.source)
-        if key is None:
+        try:
+            key = self._key_of(trip.source)
+        except SegmentError as error:
             self._window.came_back(trip)
-            self._stop(trip.source, _no_key(trip.source), LONGEST_WAIT_SECONDS)
+            self._stop(trip.source, error, LONGEST_WAIT_SECONDS)
             return
         parts = [each.entry.body for each in trip.messages]
         request = wire.batch(parts, iso_utc(self._outside.now()), self._plane.key_in_body(key))
@@ -245,6 +246,7 @@ class Courier:
             self._say(error)
             if error.sent and not isinstance(error, RateLimited):
                 self._suspect(trip, error)
+            self._window.doubt()
         elif not error.sent or error.status_code not in _OWN_FAULTS:
             stopped = self._window.sources.get(trip.source)
             failures = stopped.failures + 1 if stopped else 1
@@ -297,10 +299,9 @@ class Courier:
         await self._outside.sleep(seconds)
 
 
-def _no_key(source: str) -> NotConfigured:
-    setting = "SEGMENT_SOURCES" if source else "SEGMENT_WRITE_KEY"
-    lacking = f"has no source {source!r}" if source else "is not set"
-    return NotConfigured(setting, f"{setting} {lacking} any more, so its messages in the outbox wait.")
+def _reason(error: SegmentError) -> str:
+    """What is wrong, and what to do unless it is to wait, which the outbox does by itself."""
+    return error.message if error.retryable and error.code != "outbox_unavailable" else str(error)
 
 
 def _waits(error: SegmentError) -> Line:

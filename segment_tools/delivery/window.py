@@ -119,6 +119,15 @@ class Window:
             self._held.add(message.cursor)
             self._bytes += len(entry.body)
 
+    def doubt(self) -> None:
+        """Read again what is not on its way: while it waited, somebody may have discarded it."""
+        for lane in self._lanes.values():
+            if not lane.in_flight:
+                while lane.waiting:
+                    self._let_go(lane.waiting.pop())
+                lane.unread = None
+        self._read_anew()
+
     def settled(self, messages: Sequence[Waiting]) -> None:
         """The outbox does not have these any more."""
         for message in messages:
@@ -198,11 +207,7 @@ class Window:
     def stop(self, name: str, trouble: SegmentError, due: float, failures: int) -> None:
         """Let all of a source's messages wait while its key or address is wrong; they leave the memory."""
         self.sources[name] = StoppedSource(trouble, due, failures)
-        for lane in self._lanes.values():
-            if lane.source == name and not lane.in_flight:
-                while lane.waiting:
-                    self._let_go(lane.waiting.pop())
-                lane.unread = None
+        self.doubt()
 
     def dues(self, now: float) -> Sequence[float]:
         """When something that waits may be tried again."""
