@@ -143,9 +143,7 @@ async def bare(url: str, in_flight: int, seconds: float) -> Figures:
     message = {"type": "track", **arguments(1)}
     body = wire.single(wire.stamped(message, "0" * 36, "2026-11-23T12:00:00.123Z"), "2026-11-23T12:00:00.123Z").body
     headers = wire.headers(KEY, 0)
-    # By default, connections beyond the twentieth are closed after every answer.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=30) as client:
 
         async def call(_: int) -> None:
             (await client.post(f"{url}/v1/track", content=body, headers=headers)).raise_for_status()
