@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check unit lint types layers generate wheel bench-sandbox bench-plan clean help
+.PHONY: demo test check unit lint types layers generate wheel bench-sandbox bench-plan bench-delivery soak clean help
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -56,6 +56,12 @@ bench-sandbox: .venv/run ## measure the sandbox beside a bare route: make bench-
 
 bench-plan: .venv/test ## measure tracking plans: make bench-plan BENCH="--rules 10000"
 	$(BIN)/python benchmarks/plan.py $(BENCH)
+
+bench-delivery: .venv/test ## measure calls and deliveries beside bare HTTP: make bench-delivery BENCH="--rounds 3"
+	$(BIN)/python benchmarks/delivery.py $(BENCH)
+
+soak: .venv/run ## see that servers stay small under steady calls: make soak SOAK="--minutes 3"
+	$(BIN)/python benchmarks/soak.py $(SOAK)
 
 clean: ## forget what was set up and built
 	rm -rf .venv .cache dist build

@@ -239,7 +239,7 @@ class Segment:
             Rejected, Unavailable: with `receipt`, which tells the messageId to try again with.
         """
         route = partial(route_of, self.settings, source, write_key)
-        return await self._sender.send([message], [None], _single, route, call)
+        return await self._sender.send([message], [None], _single, route, _repeatable(call, source, write_key))
 
     async def send_batch(
         self,
@@ -263,7 +263,8 @@ class Segment:
         if not messages:
             raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
         route = partial(route_of, self.settings, source, write_key)
-        return await self._sender.send(messages, list(range(len(messages))), wire.batches, route, call)
+        indices = list(range(len(messages)))
+        return await self._sender.send(messages, indices, wire.batches, route, _repeatable(call, source, write_key))
 
     async def check(self, level: Level = "probe") -> Report:
         """Whether the credentials and addresses work; only the level `send` writes anything, S0's test event.
@@ -295,6 +296,11 @@ class Segment:
 
     async def _send_test(self, source: str | None) -> Receipt:
         return await self.send(Track(event="App Sync Test", user_id="test", properties={"test": True}), source=source)
+
+
+def _repeatable(call: str | None, source: str | None, write_key: str | None) -> str | None:
+    """What repeats of a call have in common, where it goes included: elsewhere it is another call."""
+    return None if call is None else "\0".join((call, source or "", write_key or ""))
 
 
 def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wire.Request]:

@@ -63,7 +63,6 @@ class SegmentError(Exception):
         self.counted = False
         super().__init__(f"{message} {hint}".rstrip())
 
-
     def with_hint(self, more: str) -> Self:
         """The same error, that says more of what to do."""
         self.hint = f"{self.hint} {more}".strip()

@@ -64,7 +64,7 @@ class Sender:
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._noting: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def courier(self) -> Courier | None:
@@ -86,14 +86,18 @@ class Sender:
 
     async def aclose(self) -> None:
         """Deliver what the outbox has for as long as the settings say, and keep the rest."""
-        courier = self._courier
-        self._closing = True
+        # Whoever asks meanwhile waits for the same end.
+        if self._ending is None or self._ending.get_loop() is not asyncio.get_running_loop():
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         try:
             await asyncio.gather(*self._noting, return_exceptions=True)
-            if courier is not None:
-                await courier.end(self._settings.flush_seconds)
+            if self._courier is not None:
+                await self._courier.end(self._settings.flush_seconds)
         finally:
-            self._courier, self._closing = None, False
+            self._courier = self._ending = None
 
     async def send(
         self,
@@ -130,7 +134,7 @@ class Sender:
         if self._settings.dry_run:
             requests = to_requests(receipt.messages, iso_utc(now), None)
             return replace(receipt, status="dry_run", requests=tuple(json.loads(each.body) for each in requests))
-        if self._closing:
+        if self._ending is not None:
             raise _with_receipt(_ending(), receipt)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
         job = _Job(done, pack(done), pack, found, receipt, watched)
@@ -254,6 +258,8 @@ class Sender:
             before = await courier.outbox.add(entries, self._outside.now())
         except Unavailable as error:
             raise _with_receipt(error, job.receipt) from None
+        if others := [_taken(each) for each, first in zip(messages, before, strict=True) if _differs(each, first)]:
+            raise InvalidMessage(others)
         telemetry.queued([each.message_id for each, known in zip(entries, before, strict=True) if known is None])
         courier.begin()
         return replace(job.receipt, status="queued", queued=job.receipt.queued + len(messages))
@@ -299,7 +305,7 @@ def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
     before = [(each, known[each.message_id]) for each in job.messages if each.message_id in known]
     if not before:
         return job
-    if others := [_taken(each) for each, first in before if first.digest != each.digest]:
+    if others := [_taken(each) for each, first in before if _differs(each, first)]:
         raise InvalidMessage(others)
     first_of = {each.message_id: first for each, first in before}
     rest = [each for each in job.messages if each.message_id not in first_of]
@@ -324,6 +330,10 @@ def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
 
 def _problem(violation: Violation, index: int | None) -> Problem:
     return Problem("plan_violation", violation.text, violation.mend, violation.field, index)
+
+
+def _differs(message: Stamped, first: Known | None) -> bool:
+    return first is not None and first.digest != message.digest
 
 
 def _ending() -> Unavailable:
