@@ -625,6 +625,19 @@ async def test_a_file_that_is_no_inbox_is_left_alone(tmp_path: Path) -> None:
         assert (tmp_path / f"{name}.db").read_bytes() == before
 
 
+async def test_nothing_is_taken_into_a_file_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "in.db"
+    async with opened(f"sqlite:///{path}") as inbox:
+        await inbox.add(deliveries("m1"), NOW)
+        path.unlink()
+        with pytest.raises(Unavailable, match="deleted, replaced or emptied") as raised:
+            await inbox.add(deliveries("m2"), NOW)
+        assert raised.value.code == "inbox_unavailable"
+        assert await inbox.add(deliveries("m2"), NOW) == 1
+    async with opened(f"sqlite:///{path}") as again:
+        assert ids((await again.page(Query())).items) == ["m2"]
+
+
 async def unavailable(address: str) -> None:
     async with opened(address) as inbox:
         works: list[Callable[[], Any]] = [

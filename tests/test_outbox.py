@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis as redis_client
@@ -950,6 +951,74 @@ async def test_a_damaged_file_is_left_as_it_is(tmp_path: Path) -> None:
         async with opened(f"sqlite:///{path}") as outbox:
             await unavailable(outbox, reason)
         assert path.read_bytes() == damaged
+
+
+LOSSES: dict[str, Callable[[Path], Any]] = {
+    "deleted whole": lambda path: [each.unlink() for each in list(path.parent.iterdir())],
+    "deleted": Path.unlink,
+    "its folder deleted": lambda path: shutil.rmtree(path.parent),
+    "emptied": lambda path: os.truncate(path, 0),
+    "replaced": lambda path: path.with_name("new.db").replace(path),
+    "its log deleted": lambda path: path.with_name(f"{path.name}-wal").unlink(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_nothing_is_taken_into_a_file_that_is_gone(loss: str, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "box.db"
+    await made(path.with_name("new.db"), "new")
+    async with opened(f"sqlite:///{path}") as outbox, opened(f"sqlite:///{path}") as other:
+        for number in range(50):
+            await outbox.add([entry(f"m{number}", body=SECRET.encode() * 1000)], NOW)
+        assert await other.depth() == await outbox.depth()
+        held = {"replaced": ["new"], "its log deleted": await pending(outbox)}.get(loss, [])
+        LOSSES[loss](path)
+        for each in (outbox, other):
+            await refused(each.add(entries("lost"), NOW), "deleted, replaced or emptied while it was in use. Try again")
+        assert await other.add(entries("kept"), NOW) == (None,)
+        assert await outbox.add(entries("kept too"), NOW) == (None,)
+        assert await pending(outbox) == await pending(other) == [*held, "kept", "kept too"]
+        shutil.copytree(path.parent, tmp_path / "copy")
+    for folder in ("a", "copy"):  # closed, and as after a crash
+        async with opened(f"sqlite:///{tmp_path}/{folder}/box.db") as again:
+            assert await pending(again) == [*held, "kept", "kept too"]
+
+
+async def test_a_file_that_was_moved_keeps_what_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "box.db"
+    async with opened(f"sqlite:///{path}") as outbox:
+        await outbox.add(entries("m1"), NOW)
+        path.rename(tmp_path / "moved.db")
+        await refused(outbox.depth(), "deleted, replaced or emptied")
+        assert await pending(outbox) == []
+    async with opened(f"sqlite:///{tmp_path}/moved.db") as moved:
+        assert await pending(moved) == ["m1"]
+
+
+@on_file
+async def test_what_is_added_to_a_file_made_anew_is_noticed(address: str) -> None:
+    async with opened(address) as outbox:
+        await outbox.add(entries("m1"), NOW)
+        assert await outbox.changed(0)
+        Path(address.removeprefix("sqlite:///")).unlink()
+        await refused(outbox.changed(0), "deleted, replaced or emptied")
+        await outbox.add(entries("m1"), NOW)
+        assert await outbox.changed(0)
+
+
+@on_file
+async def test_a_file_that_goes_during_a_commit_has_taken_nothing(address: str) -> None:
+    path = Path(address.removeprefix("sqlite:///"))
+    async with opened(address) as outbox:
+        await outbox.depth()
+
+        def gone(_: sqlite3.Connection) -> None:
+            path.unlink()
+
+        await refused(cast("Any", outbox)._worker.write(gone), "deleted, replaced or emptied")
+        assert await outbox.add(entries("m1"), NOW) == (None,)
+    async with opened(address) as again:
+        assert await pending(again) == ["m1"]
 
 
 @on_file

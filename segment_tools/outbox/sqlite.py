@@ -129,6 +129,7 @@ class SqliteOutbox(SqliteStore):
         return ("What waits is lost with this process.",) if self._place == MEMORY else ()
 
     def _opened(self) -> sqlite3.Connection:
+        self._seen = 0  # a file that is made anew counts from the first again
         try:
             return super()._opened()
         except WrongFile as error:

@@ -29,7 +29,7 @@ class SqliteStore:
         self._kind = kind
         self._schema = schema
         self._clock = clock
-        self._worker = Worker(self._opened, kind)
+        self._worker = Worker(self._opened, self._place, kind)
         self._waiters: set[asyncio.Event] = set()
 
     async def aclose(self) -> None:
