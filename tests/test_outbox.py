@@ -443,8 +443,21 @@ async def test_a_dead_letter_whose_id_was_taken_stays(outbox: Outbox) -> None:
     assert await dead(outbox) == ["m1", "m1"]
     assert await outbox.retry(None) == 1
     assert (await everything(outbox))[-1].entry.body == b"mended"
+    assert await outbox.discard(["m1", "m1"]) == 1
+    assert (await pending(outbox), await dead(outbox)) == (["m2", "m1"], [])
+
+
+async def test_a_mended_message_stays_when_the_letter_with_its_id_is_discarded(outbox: Outbox) -> None:
+    await outbox.add(entries("m1"), NOW)
+    for _ in range(2):
+        await kill(outbox, "m1")
+        await outbox.add([entry("m1", body=b"mended")], NOW)
     assert await outbox.discard(["m1", "m1"]) == 2
-    assert (await pending(outbox), await dead(outbox)) == (["m2"], [])
+    assert [each.entry.body for each in await everything(outbox)] == [b"mended"]
+    assert (await dead(outbox), await status(outbox, "m1")) == ([], "queued")
+    assert await outbox.depth() == Depth(1, entry("m1", body=b"mended").size, NOW, 0)
+    assert await outbox.discard(["m1"]) == 1
+    assert (await pending(outbox), await status(outbox, "m1")) == ([], None)
 
 
 async def test_many_dead_letters_are_retried(outbox: Outbox) -> None:
@@ -526,13 +539,12 @@ class Model:
         return len(rising)
 
     def discard(self, chosen: Sequence[str]) -> int:
-        for each in self.waiting:
-            if each.message_id in chosen:
-                del self.known[each.message_id]
         held = len(self.waiting) + len(self.dead)
-        self.waiting, self.dead = (
-            [each for each in some if each.message_id not in chosen] for some in (self.waiting, self.dead)
-        )
+        unmended = set(chosen) - {each.message_id for each in self.dead}
+        for each in [each for each in self.waiting if each.message_id in unmended]:
+            self.waiting.remove(each)
+            del self.known[each.message_id]
+        self.dead = [each for each in self.dead if each.message_id not in chosen]
         gone = held - len(self.waiting) - len(self.dead)
         self.discarded += gone
         return gone
@@ -1000,7 +1012,7 @@ async def test_what_is_added_to_a_file_made_anew_is_noticed(address: str) -> Non
     async with opened(address) as outbox:
         await outbox.add(entries("m1"), NOW)
         assert await outbox.changed(0)
-        Path(address.removeprefix("sqlite:///")).unlink()
+        LOSSES["deleted"](Path(address.removeprefix("sqlite:///")))
         await refused(outbox.changed(0), "deleted, replaced or emptied")
         await outbox.add(entries("m1"), NOW)
         assert await outbox.changed(0)

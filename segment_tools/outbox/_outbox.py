@@ -197,9 +197,11 @@ class Outbox(Protocol):
         ...
 
     async def discard(self, message_ids: Sequence[str]) -> int:
-        """Delete all dead letters and whatever waits with these ids, and forget the ids of what waited; how many.
+        """Delete all dead letters with these ids; of an id that has none, what waits, and forget the id; how many.
 
-        What is being delivered at this moment may be delivered all the same.
+        What waits beside a dead letter stays: it is the mended message, which took the letter's id. So an id that was
+        discarded is not to be discarded again, before looking, where the first time failed. What is being delivered
+        at this moment may be delivered all the same.
         """
         ...
 
