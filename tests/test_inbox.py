@@ -540,6 +540,13 @@ async def test_a_lease_that_ran_out_can_be_taken(inbox: Inbox, time: Time) -> No
     assert not await inbox.lease("forward", "a", WAIT)
 
 
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+async def test_a_clock_that_is_set_back_does_not_prolong_a_lease(inbox: Inbox, time: Time) -> None:
+    assert await inbox.lease("forward", "a", 60)
+    time.now -= timedelta(hours=1)
+    assert await inbox.lease("forward", "b", 60)
+
+
 @each_shared
 async def test_a_lease_has_one_holder_among_all(address: str) -> None:
     async with opened(address) as one, opened(address) as other:

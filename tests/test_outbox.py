@@ -738,6 +738,25 @@ async def test_a_lease_has_one_holder_until_it_is_given_up_or_runs_out(outbox: O
     assert not await outbox.lease("b", WAIT)
 
 
+@pytest.mark.parametrize("address", ["file", "memory"], indirect=True)
+async def test_a_clock_that_is_set_back_does_not_prolong_a_lease(outbox: Outbox, time: Time) -> None:
+    assert await outbox.lease("a", 3)
+    time.now -= timedelta(seconds=100)
+    assert not await outbox.lease("b", 3)
+    time.now -= timedelta(hours=1)
+    assert await outbox.lease("b", FAR)
+    assert not await outbox.lease("a", 3)
+    time.now += timedelta(seconds=120)
+    assert await outbox.lease("a", 3)
+
+
+async def test_a_lease_that_is_renewed_is_kept_over_a_clock_set_back(outbox: Outbox, time: Time) -> None:
+    assert await outbox.lease("a", WAIT)
+    time.now -= timedelta(hours=1)
+    assert await outbox.lease("a", WAIT)
+    assert not await outbox.lease("b", WAIT)
+
+
 @each_shared
 async def test_a_lease_has_one_holder_among_all(address: str) -> None:
     async with opened(address) as one, opened(address) as other:

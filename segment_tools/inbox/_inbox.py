@@ -127,6 +127,7 @@ class Inbox(Protocol):
         """Whether the holder has the name for so long from now, alone among all processes.
 
         Whoever has it may take it again, to renew it, or for 0 seconds, to give it up. It is free once it has run out.
+        120 seconds is the longest, whatever is asked for: a clock that is set back holds it up no longer than that.
         """
         ...
 

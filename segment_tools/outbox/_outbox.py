@@ -169,6 +169,7 @@ class Outbox(Protocol):
         """Whether the holder is the one who delivers for so long from now, alone among all processes.
 
         Whoever is may ask again, to renew it, or for 0 seconds, to give it up. It is free once it has run out.
+        120 seconds is the longest, whatever is asked for: a clock that is set back holds it up no longer than that.
         """
         ...
 

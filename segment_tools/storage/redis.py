@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 
 from segment_tools.errors import Unavailable
 from segment_tools.storage.kind import Kind
+from segment_tools.storage.moments import LONGEST_LEASE_SECONDS
 
 Command = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -106,7 +107,7 @@ class RedisStore:
 
     async def _leased(self, name: str, holder: str, seconds: float) -> bool:
         async with self._answering():
-            args = [holder, str(round(seconds * 1000))]
+            args = [holder, str(round(min(seconds, LONGEST_LEASE_SECONDS) * 1000))]
             return bool(await self._lease(keys=[f"{self._prefix}lease:{name}"], args=args))
 
     async def _found(self, look: Callable[[], Awaitable[str | None]], stream: str, seconds: float) -> bool:
