@@ -768,6 +768,47 @@ async def test_a_lease_has_one_holder_among_all(address: str) -> None:
 # Opening
 
 
+LOOPS = """
+import asyncio, sys
+from datetime import UTC, datetime
+from segment_tools.outbox import Entry, open_outbox
+
+outbox = open_outbox(sys.argv[1])
+
+async def used(message_id):
+    waiting = asyncio.create_task(outbox.changed(60))
+    await asyncio.wait([waiting], timeout=0.01)
+    await outbox.add([Entry(message_id, "", "", b"{}", "", "")], datetime.now(UTC))
+    assert await waiting
+    left = asyncio.create_task(outbox.changed(60))
+    await asyncio.gather(*(outbox.depth() for _ in range(20)))
+    print(*(each.entry.message_id for each in await outbox.page(None, 9, 9999)))
+
+async def closed():
+    await used("m3")
+    await outbox.aclose()
+
+for work in (used("m1"), used("m2"), closed(), outbox.aclose()):
+    asyncio.run(work)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_can_be_used_from_one_event_loop_after_another(
+    kind: str, request: pytest.FixtureRequest, environ: dict[str, str]
+) -> None:
+    ignored = "ignore::ResourceWarning"  # a loop that is over leaves its connections to be collected
+    command = [sys.executable, "-P", "-W", ignored, "-c", LOOPS, address_of(kind, request)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False, env=environ)
+    assert (done.stdout, done.stderr) == ("m1\nm1 m2\nm1 m2 m3\n", "")
+
+
+def test_a_server_can_be_let_go_of_from_another_event_loop(redis_server: str) -> None:
+    outbox = open_outbox(redis_server)
+    asyncio.run(outbox.aclose())
+    asyncio.run(outbox.aclose())
+
+
 WRONG = (
     "", "outbox.db", "sqlite:", "sqlite://", "sqlite:///", "sqlite://a.db", "sqlite:////a\0b", "SQLITE:///a.db",
     "memory", "memory:x", "postgres://u:hidden@h/d", "redis:/h", "redis://u:hidden@h:port/0",

@@ -83,7 +83,7 @@ class Page:
 
 
 class Inbox(Protocol):
-    """Verified deliveries, kept for those who read them and wait for them; for one event loop.
+    """Verified deliveries, kept for those who read them and wait for them; for one event loop at a time.
 
     Several inboxes, in several processes, may stand on the same file or server: they see the same. Every method raises
     `Unavailable` (`inbox_unavailable`) where that cannot be read or written just now, and ValueError for a cursor that

@@ -110,7 +110,7 @@ class Depth:
 
 
 class Outbox(Protocol):
-    """Messages that were accepted and are not yet delivered to Segment; for one event loop.
+    """Messages that were accepted and are not yet delivered to Segment; for one event loop at a time.
 
     Several outboxes, in several processes, may stand on the same file or server: they see the same. Who delivers is
     one of them alone, the lease's holder, since lanes could not keep their order among several. A message is in one
