@@ -129,6 +129,7 @@ class SqliteOutbox(SqliteStore):
         return ("What waits is lost with this process.",) if self._place == MEMORY else ()
 
     def _opened(self) -> sqlite3.Connection:
+        self._seen = 0  # a file that is made anew counts from the first again
         try:
             return super()._opened()
         except WrongFile as error:
@@ -293,11 +294,15 @@ def _retried(database: sqlite3.Connection, message_ids: Sequence[str] | None, at
 
 
 def _discarded(database: sqlite3.Connection, message_ids: Sequence[str]) -> int:
-    rows = [(each,) for each in message_ids]
-    database.executemany("DELETE FROM known WHERE message_id = ? AND status = 'queued'", rows)
-    waiting = database.executemany("DELETE FROM waiting WHERE message_id = ?", rows).rowcount
-    dead = database.executemany("DELETE FROM dead WHERE message_id = ?", rows).rowcount
-    return max(waiting, 0) + max(dead, 0)  # -1 where there are no ids
+    return sum(_discard(database, each) for each in dict.fromkeys(message_ids))
+
+
+def _discard(database: sqlite3.Connection, message_id: str) -> int:
+    """How many are gone: its dead letters, or else what waits."""
+    if letters := database.execute("DELETE FROM dead WHERE message_id = ?", (message_id,)).rowcount:
+        return letters
+    database.execute("DELETE FROM known WHERE message_id = ? AND status = 'queued'", (message_id,))
+    return database.execute("DELETE FROM waiting WHERE message_id = ?", (message_id,)).rowcount
 
 
 def _newest(database: sqlite3.Connection) -> int:
