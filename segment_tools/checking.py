@@ -160,9 +160,8 @@ class Checks:
         try:
             answer = await transport.get(path, headers, self._seconds, _SETTINGS_BYTES)
         except SegmentError as error:
-            setting = transport.service.setting
             failed = None if _is_source(check) else False
-            hint = f"Check the network and {setting}."
+            hint = self._settings_hint if _is_source(check) else f"Check the network and {transport.service.setting}."
             known = "unknown" if _is_source(check) else None
             text = hidden(error.message, self._settings.secrets)
             return replace(check, ok=failed, reachable=False, message=text, hint=hint, key_status=known)
@@ -190,7 +189,17 @@ class Checks:
             hint = "Copy the key from Segment > Sources > your source > Settings > API Keys."
             return replace(check, ok=False, message=text, hint=hint, key_status="unknown_key")
         text = f"Whether Segment knows the key is not known: its settings answered {answer.status} without settings."
-        return replace(check, message=text, hint="Check SEGMENT_CDN_URL.", key_status="unknown")
+        return replace(check, message=text, hint=self._settings_hint, key_status="unknown")
+
+    @property
+    def _settings_hint(self) -> str:
+        """What to look at where a source's settings are not told: the setting that the address came from, if any."""
+        settings = self._settings
+        if settings.cdn_url:
+            return "Check the network and SEGMENT_CDN_URL."
+        if settings.may_be_sandbox:
+            return "See what answers at SEGMENT_DATA_PLANE_URL."
+        return f"Check the network, and whether {CDN} can be reached; then try again."
 
     @property
     def _speaks_for_segment(self) -> bool:
