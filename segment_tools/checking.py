@@ -31,7 +31,12 @@ _SETTINGS_BYTES = 2_000_000
 _MOST_DESTINATIONS, _LONGEST_NAME = 500, 100
 _LONG_KEY, _SHOWN_OF_KEY = 16, 4
 _NO_SPACE = "SEGMENT_SPACE_ID is not set: each look-up of a profile then needs spaceId."
-_SETTINGS = {"inbox": "what SEGMENT_INBOX names", "outbox": "what SEGMENT_OUTBOX names", "oauth app": "the network"}
+_SETTINGS = {
+    "inbox": "what SEGMENT_INBOX names",
+    "outbox": "what SEGMENT_OUTBOX names",
+    "oauth app": "the network",
+    "tracking plan": "the network and SEGMENT_PUBLIC_API_URL",
+}
 _UNHEARD = "Over stdio no webhook is received without SEGMENT_WEBHOOK_PORT; segment-tools http receives on its own."
 
 
@@ -256,6 +261,9 @@ def configured(settings: Settings) -> Report:
         checks.append(Check("outbox", True, f"Not asked. Delivery is {settings.delivery}.", _place(settings.outbox)))
     if settings.uses_oauth:
         checks.append(Check("oauth app", True, "Set.", settings.oauth_endpoint))
+    if plan := settings.tracking_plan:
+        place = settings.public_api_endpoint if settings.segment_plan else plan
+        checks.append(Check("tracking plan", True, f"Set. The policy is {settings.tracking_plan_policy}.", place))
     if not settings.has_key:
         hint = "Set SEGMENT_WRITE_KEY to the write key of a source, or SEGMENT_SOURCES."
         checks.insert(1, Check("write key", False, "Not set: no message can be sent.", hint=hint))

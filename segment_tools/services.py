@@ -114,7 +114,7 @@ PUBLIC_API = Service(
     name="The Public API",
     setting="SEGMENT_PUBLIC_API_URL",
     again="Try again later: reading changes nothing.",
-    unknown="Try again: reading changes nothing.",
+    unknown="Check the network and SEGMENT_PUBLIC_API_URL, then try again.",
     rejections={
         **dict.fromkeys(
             (401, 403),
