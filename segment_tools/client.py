@@ -276,7 +276,12 @@ class Segment:
         profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
         try:
             checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
-            looks = {"inbox": self._look_into_inbox, "outbox": self._look_into_outbox, "oauth app": self._plane.prove}
+            looks = {
+                "inbox": self._look_into_inbox,
+                "outbox": self._look_into_outbox,
+                "oauth app": self._plane.prove,
+                "tracking plan": self._plans.prove,
+            }
             return await checks.report(level, self._send_test, looks, self.reception)
         finally:
             await cdn.aclose()

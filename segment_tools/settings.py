@@ -170,8 +170,9 @@ class Settings(BaseModel):
     )
     inbox: InboxAddress | None = Field(
         default=None,
-        description="Where deliveries are kept: `sqlite:///path`, or `redis://host:6379/0` for several replicas "
-        "(default: a file in your user data folder).",
+        description="Where deliveries are kept: `sqlite:///relative.db`, `sqlite:////absolute/path.db` (a desktop host "
+        "starts servers in a folder of its own), or `redis://host:6379/0` for several replicas (default: a file in "
+        "your user data folder).",
     )
     inbox_days: float = Field(
         default=14.0,
@@ -188,8 +189,9 @@ class Settings(BaseModel):
     )
     outbox: OutboxAddress | None = Field(
         default=None,
-        description="Where messages are kept until Segment has taken them: `sqlite:///path`, `redis://host:6379/0` for "
-        "several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
+        description="Where messages are kept until Segment has taken them: `sqlite:///relative.db`, "
+        "`sqlite:////absolute/path.db` (a desktop host starts servers in a folder of its own), `redis://host:6379/0` "
+        "for several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
     )
     delivery: Literal["direct", "queued"] = Field(
         default="direct",
@@ -199,7 +201,7 @@ class Settings(BaseModel):
     outbox_max_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=64 * 1024,
-        description="How much the outbox holds; beyond it calls are refused until it has emptied.",
+        description="How much the outbox holds, at least 65,536; beyond it calls are refused until it has emptied.",
     )
     flush_seconds: float = Field(
         default=5.0,
@@ -309,6 +311,13 @@ class Settings(BaseModel):
     def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
         if value == "queued" and found.data.get("outbox") is None:
             raise wrong("is queued, which needs SEGMENT_OUTBOX: where messages are kept, such as sqlite:///outbox.db")
+        return value
+
+    @field_validator("tracking_plan_policy")
+    @classmethod
+    def _blocking_needs_a_plan(cls, value: str, found: ValidationInfo) -> str:
+        if value == "block" and found.data.get("tracking_plan") is None:
+            raise wrong("is block, which needs SEGMENT_TRACKING_PLAN: a file, such as plan.json, or segment:tp_...")
         return value
 
     @model_validator(mode="after")

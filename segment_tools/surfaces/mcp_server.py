@@ -249,7 +249,7 @@ def http_app(
 ) -> Starlette:
     """Streamable HTTP at `/mcp`, stateless, `/healthz`, `/readyz`, and with a webhook secret `/webhooks/segment`.
 
-    With `SEGMENT_METRICS` also `/metrics`; without the packages for it, `NotConfigured` is raised.
+    `/metrics` answers with `SEGMENT_METRICS`; without the packages for it, `NotConfigured` is raised.
 
     Answers are JSON, but for those to who asks for progress: they are streams of events, which can carry it.
 
@@ -282,9 +282,8 @@ def http_app(
         Route("/mcp", calls),
         Route("/healthz", _healthy, methods=["GET"]),
         Route("/readyz", Readiness(segment).answer, methods=["GET"]),
+        Route("/metrics", metrics.answer if metrics else _unmeasured, methods=["GET"]),
     ]
-    if metrics:
-        routes.append(Route("/metrics", metrics.answer, methods=["GET"]))
     if segment.settings.webhook_secret is not None:
         from segment_tools.surfaces.receiver import webhook_route
 
@@ -343,6 +342,11 @@ def listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+async def _unmeasured(_: Request) -> Response:
+    text = "Nothing is counted here: set SEGMENT_METRICS=true, which needs pip install 'segment-tools[metrics]'."
+    return JSONResponse({"error": text}, status_code=404)
 
 
 async def _healthy(_: Request) -> Response:

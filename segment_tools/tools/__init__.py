@@ -15,7 +15,7 @@ from segment_tools.spec.parsing import parse
 from segment_tools.tools import connection, events, finding, outbox, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._result import Result, failure, output_schema, success
-from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
+from segment_tools.tools._tool import Caller, Schema, Tool, description, input_schema
 
 __all__ = [
     "TOOLS",
@@ -24,6 +24,7 @@ __all__ = [
     "Tool",
     "call",
     "definition",
+    "description",
     "input_schema",
     "lacking",
     "offered",
@@ -66,7 +67,7 @@ def definition(tool: Tool, settings: Settings) -> Schema:
     return {
         "name": tool.name,
         "title": tool.title,
-        "description": tool.description,
+        "description": description(tool, settings),
         "inputSchema": input_schema(tool, settings),
         "outputSchema": output_schema(tool),
         "annotations": {
