@@ -417,6 +417,25 @@ async def test_a_dead_letter_tells_all_about_it(outbox: Outbox, time: Time) -> N
     assert await status(outbox, "m1") is None
 
 
+async def test_dead_letters_are_looked_up_by_their_ids(outbox: Outbox) -> None:
+    for number in range(3):
+        await outbox.add([entry(each, body=b"%d" % number) for each in ("m1", "m2", "m\0")], NOW)
+        await kill(outbox, "m1", "m2", "m\0")
+    await outbox.add(entries("waits", "m2"), NOW)
+    every = await letters(outbox)
+    wanted = [each for each in every if each.message_id != "m2"]
+    ids_ = ["m\0", "m1", "m1", "none", "waits"]
+    assert (await outbox.dead(None, 6, ids_)).items == tuple(wanted)
+    first = await outbox.dead(None, 4, ids_)
+    assert (first.items, first.next) == (tuple(wanted[:4]), wanted[3].cursor)
+    second = await outbox.dead(first.next, 2, ids_)
+    assert (second.items, second.next) == (tuple(wanted[4:]), None)
+    assert (await outbox.dead(every[1].cursor, 9, ["m1"])).items == tuple(wanted[2::2])
+    assert [(await outbox.dead(None, 9, some)).items for some in ([], ["none", "waits"])] == [(), ()]
+    with pytest.raises(ValueError, match="none of this outbox's"):
+        await outbox.dead("x", 1, ["m1"])
+
+
 async def test_dead_letters_are_retried_at_the_end_of_the_queue(outbox: Outbox, time: Time) -> None:
     await outbox.add([entry("m1", "a"), *entries("m2", "m3", "m4")], NOW)
     await kill(outbox, "m3", "m1", "m2")

@@ -185,8 +185,8 @@ class Outbox(Protocol):
         """How much there is; it takes no longer for more."""
         ...
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
-        """The dead letters after the cursor, the oldest first."""
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
+        """The dead letters after the cursor, the oldest first; where ids are given, only those with one of them."""
         ...
 
     async def retry(self, message_ids: Sequence[str] | None) -> int:

@@ -58,9 +58,8 @@ class RedisOutbox(RedisStore):
         self._keys = [f"{self._prefix}{name}" for name in _NAMES]
         self._add, self._look, self._remember = (self._script(_SHARED + text) for text in (_ADD, _LOOK, _REMEMBER))
         self._page, self._settle, self._depth = (self._script(_SHARED + text) for text in (_PAGE, _SETTLE, _DEPTH))
-        self._letters, self._raise, self._discard = (
-            self._script(_SHARED + text) for text in (_LETTERS, _RAISE, _DISCARD)
-        )
+        self._letters, self._with_ids = (self._script(_SHARED + text) for text in (_LETTERS, _WITH_IDS))
+        self._raise, self._discard = (self._script(_SHARED + text) for text in (_RAISE, _DISCARD))
         self._newest, self._newest_letter = (self._script(_SHARED + _NEWEST.format(of)) for of in ("waiting", "dead"))
 
     async def add(self, entries: Sequence[Entry], accepted_at: datetime) -> tuple[Known | None, ...]:
@@ -144,12 +143,11 @@ class RedisOutbox(RedisStore):
         pending, size, dead, oldest = await self._asked(self._depth)
         return Depth(pending, size, None if oldest is None else moment_of(int(oldest)), dead)
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
         """See `Outbox.dead`."""
         check_limit(limit)
-        start = "-" if after is None else f"({_canonical(after)}"
-        async with self._answering():
-            found = await cast("Command", self._redis.xrange)(self._keys[1], start, "+", limit + 1)
+        place = None if after is None else _canonical(after)
+        found = await (self._died(place, limit + 1) if message_ids is None else self._of(message_ids, place, limit + 1))
         items = tuple(_letter(cursor, fields) for cursor, fields in found[:limit])
         return DeadPage(items, items[-1].cursor if len(found) > limit else None)
 
@@ -168,6 +166,17 @@ class RedisOutbox(RedisStore):
     async def discard(self, message_ids: Sequence[str]) -> int:
         """See `Outbox.discard`."""
         return int(await self._asked(self._discard, ENTRY_OVERHEAD, *message_ids))
+
+    async def _died(self, after: str | None, limit: int) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+        start = "-" if after is None else f"({after}"
+        async with self._answering():
+            return await cast("Command", self._redis.xrange)(self._keys[1], start, "+", limit)
+
+    async def _of(
+        self, message_ids: Sequence[str], after: str | None, limit: int
+    ) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+        found = await self._asked(self._with_ids, *(after or "0-0").split("-"), limit, *message_ids)
+        return [(place, dict(zip(fields[::2], fields[1::2], strict=True))) for place, fields in found]
 
     async def _raised(self, message_ids: Sequence[str | bytes]) -> int:
         return int(await self._asked(self._raise, microseconds(self._clock()), self._oldest(), *message_ids))
@@ -336,6 +345,29 @@ local entries = redis.call('XRANGE', dead, ARGV[1], ARGV[2], 'COUNT', ARGV[3])
 local ids = {}
 for _, entry in ipairs(entries) do ids[#ids + 1] = fields_of(entry).id end
 return {#entries == tonumber(ARGV[3]) and '(' .. entries[#entries][1] or '', ids}
+"""
+
+_WITH_IDS = """
+local time, number, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local found, seen = {}, {}
+local function later(one, other)
+    return one.time > other.time or one.time == other.time and one.number > other.number
+end
+for index = 4, #ARGV do
+    local id = ARGV[index]
+    for place in string.gmatch(not seen[id] and redis.call('HGET', letters, id) or '', '%S+') do
+        local first, second = string.match(place, '(%d+)-(%d+)')
+        local letter = {place = place, time = tonumber(first), number = tonumber(second)}
+        if later(letter, {time = time, number = number}) then found[#found + 1] = letter end
+    end
+    seen[id] = true
+end
+table.sort(found, function(one, other) return later(other, one) end)
+local entries = {}
+for at = 1, math.min(limit, #found) do
+    entries[at] = redis.call('XRANGE', dead, found[at].place, found[at].place)[1]
+end
+return entries
 """
 
 _RAISE = """

@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,11 @@ class SqliteOutbox(SqliteStore):
         pending, size, dead, oldest = await self._worker.read(lambda database: database.execute(_DEPTH).fetchone())
         return Depth(pending, size, None if oldest is None else moment_of(oldest), dead)
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
         """See `Outbox.dead`."""
         check_limit(limit)
-        values = (_number(after), limit + 1)
-        rows = await self._worker.read(lambda database: database.execute(_DEAD, values).fetchall())
+        number = _number(after)
+        rows = await self._worker.read(lambda database: _dead(database, number, limit + 1, message_ids))
         items = tuple(_letter(*row) for row in rows[:limit])
         return DeadPage(items, items[-1].cursor if len(rows) > limit else None)
 
@@ -179,6 +180,12 @@ _DEAD = """
     SELECT cursor, died_at, reason, text, attempts, accepted_at, message_id, source, body
     FROM dead WHERE cursor > ? ORDER BY cursor LIMIT ?
 """
+
+_LETTER = """
+    SELECT cursor, died_at, reason, text, attempts, accepted_at, message_id, source, body FROM dead WHERE cursor = ?
+"""
+
+_PLACES = "SELECT cursor FROM dead WHERE message_id = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 
 _LAST_LETTERS = "SELECT max(cursor), message_id FROM dead GROUP BY message_id ORDER BY 1"
 
@@ -278,6 +285,17 @@ def _settle(database: sqlite3.Connection, delivered: Sequence[Waiting], dead: Se
 def _still_waiting(database: sqlite3.Connection, entries: Sequence[Waiting]) -> Sequence[tuple[int, str]]:
     places = dict.fromkeys((_number(each.cursor), each.entry.message_id) for each in entries)
     return [place for place in places if database.execute(_STILL, place).fetchone()]
+
+
+def _dead(
+    database: sqlite3.Connection, after: int, limit: int, message_ids: Sequence[str] | None
+) -> Sequence[Sequence[Any]]:
+    if message_ids is None:
+        return database.execute(_DEAD, (after, limit)).fetchall()
+    found = (database.execute(_PLACES, (each, after, limit)) for each in dict.fromkeys(message_ids))
+    places = sorted(chain.from_iterable(found))[:limit]
+    rows = (database.execute(_LETTER, place).fetchone() for place in places)
+    return [row for row in rows if row]  # another process may have discarded one meanwhile
 
 
 def _retried(database: sqlite3.Connection, message_ids: Sequence[str] | None, at: int, oldest: int) -> int:
