@@ -26,6 +26,7 @@ from support import NOW, WAIT, Time, acknowledged, emptied, foreign, redis_runni
 from segment_tools.errors import NotConfigured, OutboxFull, Unavailable
 from segment_tools.inbox import open_inbox
 from segment_tools.outbox import ENTRY_OVERHEAD, MOST_BYTES, Dead, Depth, Entry, Known, Outbox, Waiting, open_outbox
+from segment_tools.outbox._schema import SCHEMA
 
 pytestmark = pytest.mark.anyio
 
@@ -307,6 +308,45 @@ async def test_each_writing_forgets_a_bounded_number(address: str, time: Time) -
         for left in (2000, 1000, 0, 0):
             await outbox.remember([known(f"new {left}")], time.now)
             assert left < records(address) <= left + 4
+
+
+@each_shared
+async def test_only_so_many_ids_are_known_as_accepted(
+    address: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("sqlite", "redis"):
+        monkeypatch.setattr(f"segment_tools.outbox.{kind}.MOST_KNOWN", 3)
+    async with opened(address, time=time) as outbox:
+        await outbox.add(entries("waits", "m1", "dies"), NOW)
+        for number in range(1, 6):
+            time.now += timedelta(seconds=1)
+            await outbox.remember([known(f"m{number}")], time.now)
+            await outbox.settle([each for each in await everything(outbox) if each.entry.message_id == "m1"], [])
+        await kill(outbox, "dies")
+        await outbox.remember([known("m5")], time.now)
+        found, _ = await outbox.look(["waits", "m1", "m2", "m3", "m4", "m5"], [])
+        assert found == {each: known(each) for each in ("m3", "m4", "m5")} | {"waits": known("waits", "queued")}
+        await outbox.settle(await everything(outbox), [])
+        monkeypatch.setattr("segment_tools.outbox.sqlite.MOST_KNOWN", 2)
+        monkeypatch.setattr("segment_tools.outbox.redis.MOST_KNOWN", 2)
+        await outbox.add(entries("next"), time.now)
+        assert (await outbox.look(["m3", "m4"], []))[0] == {}
+
+
+@on_file
+async def test_a_file_of_the_first_version_is_brought_up_to_date(
+    address: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("segment_tools.outbox.sqlite.SCHEMA", replace(SCHEMA, migrations=SCHEMA.migrations[:1]))
+        patch.setattr("segment_tools.outbox.sqlite._note", lambda *_: None)
+        async with opened(address) as outbox:
+            await outbox.add(entries("m1"), NOW)
+    foreign(Path(address.removeprefix("sqlite:///")), "INSERT INTO known VALUES ('sent', '', 'accepted', '', 0)")
+    async with opened(address) as outbox:
+        await outbox.remember([known("m2")], NOW)
+        assert await asked(outbox, "SELECT accepted FROM totals") == [(1,)]
+        assert await pending(outbox) == ["m1"]
 
 
 # Reading

@@ -12,6 +12,7 @@ from segment_tools.outbox._outbox import (
     LEASE,
     LEAST_FORGOTTEN,
     MOST_BYTES,
+    MOST_KNOWN,
     OUTBOX,
     Dead,
     DeadPage,
@@ -64,7 +65,7 @@ class RedisOutbox(RedisStore):
 
     async def add(self, entries: Sequence[Entry], accepted_at: datetime) -> tuple[Known | None, ...]:
         """See `Outbox.add`."""
-        head = [microseconds(accepted_at), self._oldest(), LEAST_FORGOTTEN, self._most_bytes, ENTRY_OVERHEAD]
+        head = (microseconds(accepted_at), *self._forgotten(), self._most_bytes, ENTRY_OVERHEAD)
         results = await self._asked(self._add, *head, *chain.from_iterable(map(_values, entries)))
         if results is None:
             raise full(self._most_bytes)
@@ -86,7 +87,7 @@ class RedisOutbox(RedisStore):
         """See `Outbox.remember`."""
         check_accepted(known)
         values = chain.from_iterable((each.message_id, each.digest, each.timestamp) for each in known)
-        await self._asked(self._remember, microseconds(at), self._oldest(), LEAST_FORGOTTEN, *values)
+        await self._asked(self._remember, microseconds(at), *self._forgotten(), *values)
 
     async def page(
         self, after: str | None, limit: int, most_bytes: int, without: Collection[str] = ()
@@ -185,6 +186,9 @@ class RedisOutbox(RedisStore):
         async with self._answering():
             return await script(keys=self._keys, args=args)
 
+    def _forgotten(self) -> tuple[int, int, int]:
+        return self._oldest(), LEAST_FORGOTTEN, MOST_KNOWN
+
     def _oldest(self) -> int:
         return microseconds(self._clock() - KNOWN_FOR)
 
@@ -208,12 +212,17 @@ local function known_of(id, oldest)
     return {record, at and 'accepted' or 'queued'}
 end
 
-local function forget(oldest, most)
-    local gone = redis.call('ZRANGEBYSCORE', accepted, '-inf', oldest, 'LIMIT', 0, most)
-    for _, id in ipairs(gone) do
+local function forget_all(ids)
+    for _, id in ipairs(ids) do
         redis.call('HDEL', known, id)
         redis.call('ZREM', accepted, id)
     end
+end
+
+local function forget(oldest, most, held)
+    forget_all(redis.call('ZRANGEBYSCORE', accepted, '-inf', oldest, 'LIMIT', 0, most))
+    local over = redis.call('ZCARD', accepted) - tonumber(held)
+    if over > 0 then forget_all(redis.call('ZRANGE', accepted, 0, math.min(over, most) - 1)) end
 end
 
 local function put(at, id, lane, source, digest, time, body)
@@ -239,10 +248,10 @@ local function count(size) redis.call('INCRBY', bytes, string.format('%.0f', siz
 """
 
 _ADD = """
-local at, oldest, least, most, overhead = unpack(ARGV, 1, 5)
+local at, oldest, least, held, most, overhead = unpack(ARGV, 1, 6)
 local results, fresh, queued = {}, {}, {}
 local size = 0
-for index = 6, #ARGV, 6 do
+for index = 7, #ARGV, 6 do
     local id, digest, time, body = ARGV[index], ARGV[index + 3], ARGV[index + 4], ARGV[index + 5]
     local found = queued[id] or known_of(id, oldest)
     results[#results + 1] = found
@@ -256,7 +265,7 @@ if #fresh == 0 then return results end
 if tonumber(redis.call('GET', bytes) or 0) + size > tonumber(most) then return false end
 for _, index in ipairs(fresh) do put(at, unpack(ARGV, index, index + 5)) end
 count(size)
-forget(oldest, math.max(tonumber(least), 2 * #fresh))
+forget(oldest, math.max(tonumber(least), 2 * #fresh), held)
 return results
 """
 
@@ -269,15 +278,15 @@ return {found, some}
 """
 
 _REMEMBER = """
-local at, oldest, least = unpack(ARGV, 1, 3)
-for index = 4, #ARGV, 3 do
+local at, oldest, least, held = unpack(ARGV, 1, 4)
+for index = 5, #ARGV, 3 do
     local id, digest, time = unpack(ARGV, index, index + 2)
     if #known_of(id, oldest) == 0 then
         redis.call('HSET', known, id, digest .. '\\n' .. time)
         redis.call('ZADD', accepted, at, id)
     end
 end
-forget(oldest, math.max(tonumber(least), #ARGV))
+forget(oldest, math.max(tonumber(least), #ARGV), held)
 """
 
 # It returns where to go on from, if anywhere: one asking reads 1,000 entries at most.

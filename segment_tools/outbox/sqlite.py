@@ -15,6 +15,7 @@ from segment_tools.outbox._outbox import (
     LEASE,
     LEAST_FORGOTTEN,
     MOST_BYTES,
+    MOST_KNOWN,
     OUTBOX,
     Dead,
     DeadPage,
@@ -144,7 +145,12 @@ _PUT = """
     INSERT INTO waiting (accepted_at, message_id, lane, source, digest, timestamp, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
-_NOTE = "INSERT OR REPLACE INTO known (message_id, digest, status, timestamp, at) VALUES (?, ?, ?, ?, ?)"
+# Not REPLACE, which sets off no trigger for what it deletes.
+_NOTE = """
+    INSERT INTO known (message_id, digest, status, timestamp, at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (message_id) DO UPDATE
+    SET digest = excluded.digest, status = excluded.status, timestamp = excluded.timestamp, at = excluded.at
+"""
 
 # What waits is known for as long as it does.
 _KNOWN = """
@@ -154,6 +160,12 @@ _KNOWN = """
 _FORGET = """
     DELETE FROM known WHERE message_id IN (
         SELECT message_id FROM known WHERE status = 'accepted' AND at <= ? ORDER BY at LIMIT ?
+    )
+"""
+
+_FORGET_OLDEST = """
+    DELETE FROM known WHERE message_id IN (
+        SELECT message_id FROM known WHERE status = 'accepted' ORDER BY at LIMIT ?
     )
 """
 
@@ -197,8 +209,10 @@ _RISE = """
 """
 
 _NOTE_RISEN = """
-    INSERT OR REPLACE INTO known (message_id, digest, status, timestamp, at)
+    INSERT INTO known (message_id, digest, status, timestamp, at)
     SELECT message_id, digest, 'queued', timestamp, ? FROM dead WHERE cursor = ?
+    ON CONFLICT (message_id) DO UPDATE
+    SET digest = excluded.digest, status = excluded.status, timestamp = excluded.timestamp, at = excluded.at
 """
 
 
@@ -226,9 +240,13 @@ def _put(database: sqlite3.Connection, entries: Iterable[Entry], at: int) -> Non
 
 
 def _note(database: sqlite3.Connection, known: Sequence[Known], at: int, oldest: int) -> None:
-    """Note what is known from now on, and forget as much at least of what is too old."""
+    """Note what is known from now on, and forget as much at least of what is too old, or too much."""
     database.executemany(_NOTE, [(k.message_id, k.digest, k.status, k.timestamp, at) for k in known])
-    database.execute(_FORGET, (oldest, max(LEAST_FORGOTTEN, 2 * len(known))))
+    most = max(LEAST_FORGOTTEN, 2 * len(known))
+    database.execute(_FORGET, (oldest, most))
+    (accepted,) = database.execute("SELECT accepted FROM totals").fetchone()
+    if accepted > MOST_KNOWN:
+        database.execute(_FORGET_OLDEST, (min(accepted - MOST_KNOWN, most),))
 
 
 def _queued(entry: Entry) -> Known:
