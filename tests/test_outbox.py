@@ -26,6 +26,7 @@ from support import NOW, WAIT, Time, acknowledged, emptied, foreign, redis_runni
 from segment_tools.errors import NotConfigured, OutboxFull, Unavailable
 from segment_tools.inbox import open_inbox
 from segment_tools.outbox import ENTRY_OVERHEAD, MOST_BYTES, Dead, Depth, Entry, Known, Outbox, Waiting, open_outbox
+from segment_tools.outbox._schema import SCHEMA
 
 pytestmark = pytest.mark.anyio
 
@@ -309,6 +310,45 @@ async def test_each_writing_forgets_a_bounded_number(address: str, time: Time) -
             assert left < records(address) <= left + 4
 
 
+@each_shared
+async def test_only_so_many_ids_are_known_as_accepted(
+    address: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("sqlite", "redis"):
+        monkeypatch.setattr(f"segment_tools.outbox.{kind}.MOST_KNOWN", 3)
+    async with opened(address, time=time) as outbox:
+        await outbox.add(entries("waits", "m1", "dies"), NOW)
+        for number in range(1, 6):
+            time.now += timedelta(seconds=1)
+            await outbox.remember([known(f"m{number}")], time.now)
+            await outbox.settle([each for each in await everything(outbox) if each.entry.message_id == "m1"], [])
+        await kill(outbox, "dies")
+        await outbox.remember([known("m5")], time.now)
+        found, _ = await outbox.look(["waits", "m1", "m2", "m3", "m4", "m5"], [])
+        assert found == {each: known(each) for each in ("m3", "m4", "m5")} | {"waits": known("waits", "queued")}
+        await outbox.settle(await everything(outbox), [])
+        monkeypatch.setattr("segment_tools.outbox.sqlite.MOST_KNOWN", 2)
+        monkeypatch.setattr("segment_tools.outbox.redis.MOST_KNOWN", 2)
+        await outbox.add(entries("next"), time.now)
+        assert (await outbox.look(["m3", "m4"], []))[0] == {}
+
+
+@on_file
+async def test_a_file_of_the_first_version_is_brought_up_to_date(
+    address: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("segment_tools.outbox.sqlite.SCHEMA", replace(SCHEMA, migrations=SCHEMA.migrations[:1]))
+        patch.setattr("segment_tools.outbox.sqlite._note", lambda *_: None)
+        async with opened(address) as outbox:
+            await outbox.add(entries("m1"), NOW)
+    foreign(Path(address.removeprefix("sqlite:///")), "INSERT INTO known VALUES ('sent', '', 'accepted', '', 0)")
+    async with opened(address) as outbox:
+        await outbox.remember([known("m2")], NOW)
+        assert await asked(outbox, "SELECT accepted FROM totals") == [(1,)]
+        assert await pending(outbox) == ["m1"]
+
+
 # Reading
 
 
@@ -415,6 +455,25 @@ async def test_a_dead_letter_tells_all_about_it(outbox: Outbox, time: Time) -> N
     assert second == Dead("m1", "eu", b"\xff", "rejected", "Ünd why.", 7, NOW, time.now, second.cursor)
     assert (first.message_id, first.reason, first.attempts) == ("m2", "too_old", 0)
     assert await status(outbox, "m1") is None
+
+
+async def test_dead_letters_are_looked_up_by_their_ids(outbox: Outbox) -> None:
+    for number in range(3):
+        await outbox.add([entry(each, body=b"%d" % number) for each in ("m1", "m2", "m\0")], NOW)
+        await kill(outbox, "m1", "m2", "m\0")
+    await outbox.add(entries("waits", "m2"), NOW)
+    every = await letters(outbox)
+    wanted = [each for each in every if each.message_id != "m2"]
+    ids_ = ["m\0", "m1", "m1", "none", "waits"]
+    assert (await outbox.dead(None, 6, ids_)).items == tuple(wanted)
+    first = await outbox.dead(None, 4, ids_)
+    assert (first.items, first.next) == (tuple(wanted[:4]), wanted[3].cursor)
+    second = await outbox.dead(first.next, 2, ids_)
+    assert (second.items, second.next) == (tuple(wanted[4:]), None)
+    assert (await outbox.dead(every[1].cursor, 9, ["m1"])).items == tuple(wanted[2::2])
+    assert [(await outbox.dead(None, 9, some)).items for some in ([], ["none", "waits"])] == [(), ()]
+    with pytest.raises(ValueError, match="none of this outbox's"):
+        await outbox.dead("x", 1, ["m1"])
 
 
 async def test_dead_letters_are_retried_at_the_end_of_the_queue(outbox: Outbox, time: Time) -> None:

@@ -24,6 +24,9 @@ Segment itself looks back 24 hours at least.
 Source: https://segment.com/docs/guides/duplicate-data/.
 """
 
+MOST_KNOWN = 1_000_000
+"""How many ids are known as accepted, over the bytes of what waits: some 500 MB in a file. The oldest go first."""
+
 LEAST_FORGOTTEN = 1000
 """How many records of ids one writing may forget; twice as many as it writes, where that is more."""
 
@@ -115,7 +118,7 @@ class Outbox(Protocol):
     Several outboxes, in several processes, may stand on the same file or server: they see the same. Who delivers is
     one of them alone, the lease's holder, since lanes could not keep their order among several. A message is in one
     place at a time: waiting, dead, or gone. While it waits its id is known as queued, and for 24 hours after it was
-    delivered as accepted.
+    delivered as accepted; of more than a million of those, the last million.
 
     Every method raises `Unavailable` (`outbox_unavailable`) where the file or server cannot be read or written just
     now, or is none of an outbox; and ValueError for a cursor that this kind of outbox never gave out. Whoever gets an
@@ -185,8 +188,8 @@ class Outbox(Protocol):
         """How much there is; it takes no longer for more."""
         ...
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
-        """The dead letters after the cursor, the oldest first."""
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
+        """The dead letters after the cursor, the oldest first; where ids are given, only those with one of them."""
         ...
 
     async def retry(self, message_ids: Sequence[str] | None) -> int:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from segment_tools.outbox._outbox import (
     LEASE,
     LEAST_FORGOTTEN,
     MOST_BYTES,
+    MOST_KNOWN,
     OUTBOX,
     Dead,
     DeadPage,
@@ -104,11 +106,11 @@ class SqliteOutbox(SqliteStore):
         pending, size, dead, oldest = await self._reader.read(lambda database: database.execute(_DEPTH).fetchone())
         return Depth(pending, size, None if oldest is None else moment_of(oldest), dead)
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
         """See `Outbox.dead`."""
         check_limit(limit)
-        values = (_number(after), limit + 1)
-        rows = await self._reader.read(lambda database: database.execute(_DEAD, values).fetchall())
+        number = _number(after)
+        rows = await self._reader.read(lambda database: _dead(database, number, limit + 1, message_ids))
         items = tuple(_letter(*row) for row in rows[:limit])
         return DeadPage(items, items[-1].cursor if len(rows) > limit else None)
 
@@ -143,7 +145,12 @@ _PUT = """
     INSERT INTO waiting (accepted_at, message_id, lane, source, digest, timestamp, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
-_NOTE = "INSERT OR REPLACE INTO known (message_id, digest, status, timestamp, at) VALUES (?, ?, ?, ?, ?)"
+# Not REPLACE, which sets off no trigger for what it deletes.
+_NOTE = """
+    INSERT INTO known (message_id, digest, status, timestamp, at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (message_id) DO UPDATE
+    SET digest = excluded.digest, status = excluded.status, timestamp = excluded.timestamp, at = excluded.at
+"""
 
 # What waits is known for as long as it does.
 _KNOWN = """
@@ -153,6 +160,12 @@ _KNOWN = """
 _FORGET = """
     DELETE FROM known WHERE message_id IN (
         SELECT message_id FROM known WHERE status = 'accepted' AND at <= ? ORDER BY at LIMIT ?
+    )
+"""
+
+_FORGET_OLDEST = """
+    DELETE FROM known WHERE message_id IN (
+        SELECT message_id FROM known WHERE status = 'accepted' ORDER BY at LIMIT ?
     )
 """
 
@@ -180,6 +193,12 @@ _DEAD = """
     FROM dead WHERE cursor > ? ORDER BY cursor LIMIT ?
 """
 
+_LETTER = """
+    SELECT cursor, died_at, reason, text, attempts, accepted_at, message_id, source, body FROM dead WHERE cursor = ?
+"""
+
+_PLACES = "SELECT cursor FROM dead WHERE message_id = ? AND cursor > ? ORDER BY cursor LIMIT ?"
+
 _LAST_LETTERS = "SELECT max(cursor), message_id FROM dead GROUP BY message_id ORDER BY 1"
 
 _LAST_LETTER = "SELECT max(cursor), message_id FROM dead WHERE message_id = ? GROUP BY message_id"
@@ -190,8 +209,10 @@ _RISE = """
 """
 
 _NOTE_RISEN = """
-    INSERT OR REPLACE INTO known (message_id, digest, status, timestamp, at)
+    INSERT INTO known (message_id, digest, status, timestamp, at)
     SELECT message_id, digest, 'queued', timestamp, ? FROM dead WHERE cursor = ?
+    ON CONFLICT (message_id) DO UPDATE
+    SET digest = excluded.digest, status = excluded.status, timestamp = excluded.timestamp, at = excluded.at
 """
 
 
@@ -219,9 +240,13 @@ def _put(database: sqlite3.Connection, entries: Iterable[Entry], at: int) -> Non
 
 
 def _note(database: sqlite3.Connection, known: Sequence[Known], at: int, oldest: int) -> None:
-    """Note what is known from now on, and forget as much at least of what is too old."""
+    """Note what is known from now on, and forget as much at least of what is too old, or too much."""
     database.executemany(_NOTE, [(k.message_id, k.digest, k.status, k.timestamp, at) for k in known])
-    database.execute(_FORGET, (oldest, max(LEAST_FORGOTTEN, 2 * len(known))))
+    most = max(LEAST_FORGOTTEN, 2 * len(known))
+    database.execute(_FORGET, (oldest, most))
+    (accepted,) = database.execute("SELECT accepted FROM totals").fetchone()
+    if accepted > MOST_KNOWN:
+        database.execute(_FORGET_OLDEST, (min(accepted - MOST_KNOWN, most),))
 
 
 def _queued(entry: Entry) -> Known:
@@ -278,6 +303,17 @@ def _settle(database: sqlite3.Connection, delivered: Sequence[Waiting], dead: Se
 def _still_waiting(database: sqlite3.Connection, entries: Sequence[Waiting]) -> Sequence[tuple[int, str]]:
     places = dict.fromkeys((_number(each.cursor), each.entry.message_id) for each in entries)
     return [place for place in places if database.execute(_STILL, place).fetchone()]
+
+
+def _dead(
+    database: sqlite3.Connection, after: int, limit: int, message_ids: Sequence[str] | None
+) -> Sequence[Sequence[Any]]:
+    if message_ids is None:
+        return database.execute(_DEAD, (after, limit)).fetchall()
+    found = (database.execute(_PLACES, (each, after, limit)) for each in dict.fromkeys(message_ids))
+    places = sorted(chain.from_iterable(found))[:limit]
+    rows = (database.execute(_LETTER, place).fetchone() for place in places)
+    return [row for row in rows if row]  # another process may have discarded one meanwhile
 
 
 def _retried(database: sqlite3.Connection, message_ids: Sequence[str] | None, at: int, oldest: int) -> int:
