@@ -41,7 +41,7 @@ async def test_a_message_of_32_kb_on_the_wire_passes_and_a_byte_more_does_not(ch
     )
     assert fits["success"] is True
     assert [len(request.content) for request in upstream.requests] == [limits.MESSAGE_BYTES]
-    assert (over["error"]["code"], over["error"]["field"]) == ("too_large", "properties")
+    assert (over["error"]["code"], over["error"]["field"]) == ("too_large", "properties.text")
     assert "32,769 bytes on the wire; Segment takes 32,768" in over["errorMessage"]
 
 
@@ -55,8 +55,8 @@ async def test_one_message_too_large_refuses_the_batch(call: Caller, sandbox: Sa
     big = {"type": "identify", **U, "traits": {"bio": "x" * 40_000}}
     result = await call("segment_batch", {"batch": [{"type": "page", **U}, big, {"type": "page", **U}, big]})
     assert [(problem["index"], problem["field"]) for problem in result["error"]["problems"]] == [
-        (1, "traits"),
-        (3, "traits"),
+        (1, "traits.bio"),
+        (3, "traits.bio"),
     ]
     assert sandbox.store.messages({}, None, 10) == []
 

@@ -136,10 +136,19 @@ def _found(name: str, settings: Settings) -> Tool:
         raise NotConfigured(
             setting, f"{name} is switched off here by {setting}.", hint="Ask whoever runs this server to switch it on."
         )
-    short = nearest(name.removeprefix("segment_"), [tool.name.removeprefix("segment_") for tool in TOOLS])
+    asked = name.removeprefix("segment_")
+    short = _OTHER_NAMES.get(asked) or nearest(asked, [tool.name.removeprefix("segment_") for tool in TOOLS])
     meant = f"segment_{short}" if short else None
     hint = f"Did you mean {meant!r}?" if meant else f"The tools are {', '.join(tools) or 'none, under these settings'}."
     raise InvalidMessage.of("unknown_tool", f"There is no tool {printable(name)!r}.", hint)
+
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("send_event", "log_event", "record_event", "capture", "capture_event", "event"), "track"),
+    **dict.fromkeys(("set_traits", "update_user", "upsert_user", "create_user"), "identify"),
+    **dict.fromkeys(("merge", "merge_users", "link_users"), "alias"),
+}
+"""What models and other analytics APIs call a tool that has another name here."""
 
 
 def _routed(
