@@ -14,6 +14,7 @@ from segment_tools.checking import Checks, Level, Report
 from segment_tools.data_plane import DataPlane, Outcome
 from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
+from segment_tools.guard import Guard
 from segment_tools.inbox import Inbox, Retention, open_inbox
 from segment_tools.plan_source import PlanSource
 from segment_tools.reading import ProfilePage, Profiles
@@ -29,6 +30,9 @@ from segment_tools.transport import Transport
 
 MOST_WAITING = 100
 """Ours: how many may wait for deliveries at once; each is a call that stays open, and looks now and then."""
+
+TEST_EVENT = Track(event="App Sync Test", user_id="test", properties={"test": True})
+"""What the connection test writes where it is asked to: S0's test event."""
 
 SANDBOX_SECONDS, SANDBOX_BYTES = 5.0, 512 * 1024
 """For a look into a sandbox on this machine."""
@@ -63,6 +67,8 @@ class Segment:
         self._inbox: Inbox | None = None
         self._waiting = 0
         self.reception = Reception()
+        self.guard = Guard(settings, self._outside.monotonic)
+        """Holds the tools' calls to the limits of the settings; `send` is the program's own, and is not held back."""
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -276,7 +282,7 @@ class Segment:
         return " ".join([f"Waiting: {depth.pending}{dead}. Delivery is {self.settings.delivery}.", *remarks])
 
     async def _send_test(self, source: str | None) -> Receipt:
-        return await self.send(Track(event="App Sync Test", user_id="test", properties={"test": True}), source=source)
+        return await self.send(TEST_EVENT, source=source)
 
 
 def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wire.Request]:

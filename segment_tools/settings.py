@@ -22,6 +22,8 @@ from segment_tools.environment import PREFIX, variables
 from segment_tools.errors import NotConfigured
 from segment_tools.setting_types import (
     SEGMENT_PLAN,
+    Consents,
+    EventPatterns,
     InboxAddress,
     OAuthId,
     OAuthScope,
@@ -260,6 +262,40 @@ class Settings(BaseModel):
     public_api_url: Url | None = Field(
         default=None,
         description="Where to read it instead of the region's host.",
+    )
+
+    agent_rate: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many messages a session may send in a minute; those of a batch count each (default: any).",
+    )
+    server_rate: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="How many messages all sessions of a server may send in a minute together (default: ten times "
+        "`SEGMENT_AGENT_RATE`, if that is set).",
+    )
+    loop_limit: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="How often a session may send the same message, or batch, in a row; 0: as often as it likes.",
+    )
+    allow_events: EventPatterns = Field(
+        default=(),
+        description="The only messages that may be sent: names of track events or patterns such as `Order *`, and "
+        "`type:identify` for those of a type, separated by commas (default: all).",
+    )
+    deny_events: EventPatterns = Field(
+        default=(),
+        description="Messages that may not be sent, written the same way, in any case; goes before what is allowed.",
+    )
+    confirm: Consents = Field(
+        default=(),
+        description="What a person must agree to before it is sent: types and tools such as `alias`, `batch` and "
+        "`outbox`, and patterns of events, separated by commas.",
     )
 
     @classmethod

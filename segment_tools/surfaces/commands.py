@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 import anyio
 from platformdirs import user_data_path
 
+from segment_tools._version import __version__
 from segment_tools.checking import configured
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.forwarding import shown_address, usable
 from segment_tools.functions import definitions, dispatch
+from segment_tools.guard import Decision, Origin, unavailable
 from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.surfaces.logs import announcement, configure
 from segment_tools.tools import definition, lacking, offered
@@ -250,12 +252,29 @@ def _call(given: Namespace) -> int:
 
     async def once(reachable: Settings) -> dict[str, Any]:
         async with Segment(reachable) as segment:
-            return await dispatch(given.tool, text, segment)
+            return await dispatch(given.tool, text, segment, origin=_CALL, confirm=_asked_here)
 
     with _reachable(settings) as reachable:
         result = asyncio.run(once(reachable))
     print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
     return DONE if result["success"] else FAILED
+
+
+_CALL = Origin(client=f"segment-tools call {__version__}")
+
+
+async def _asked_here(question: str) -> Decision:
+    """What the person at the terminal says.
+
+    Raises:
+        Refused: there is no terminal.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise unavailable("there is no terminal to ask one at")
+    print(f"{question}\nSend it? [y/N] ", end="", file=sys.stderr, flush=True)
+    # Nothing else is to be done meanwhile, and Ctrl-C ends a read that no thread is in.
+    said = sys.stdin.readline().strip().lower()
+    return "accept" if said in ("y", "yes") else "decline"
 
 
 def _text(argument: str) -> str:
