@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self, cast
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from platformdirs import user_data_path
 
 from segment_tools import wire
 from segment_tools.attempts import Surroundings
+from segment_tools.audit import Audit
 from segment_tools.checking import Checks, Level, Report
 from segment_tools.data_plane import DataPlane, Outcome
 from segment_tools.delivery import Courier
@@ -67,6 +69,9 @@ class Segment:
         self._inbox: Inbox | None = None
         self._waiting = 0
         self.reception = Reception()
+        self.name = str(uuid4())
+        """What tells the calls of this client from those of others in the audit log."""
+        self._audit: Audit | None = None
         self.guard = Guard(settings, self._outside.monotonic)
         """Holds the tools' calls to the limits of the settings; `send` is the program's own, and is not held back."""
 
@@ -81,8 +86,10 @@ class Segment:
         """Deliver what an outbox has from earlier, and read the tracking plan, in the running event loop.
 
         Raises:
-            NotConfigured: what `SEGMENT_OUTBOX` names is no outbox.
+            NotConfigured: what `SEGMENT_OUTBOX` names is no outbox, or the audit log cannot be written.
         """
+        if self.settings.audit_log is not None:
+            _ = self.audit
         self._sender.start()
         self._plans.start()
 
@@ -104,6 +111,21 @@ class Segment:
         await self._plans.aclose()
         await self._plane.aclose()
         await self._profiles.aclose()
+
+    @property
+    def audit(self) -> Audit:
+        """The audit log of the settings, opened when it is first used.
+
+        Raises:
+            NotConfigured: there is none, or it cannot be written.
+        """
+        settings = self.settings
+        if settings.audit_log is None:
+            hint = "Set it to the file of the log."
+            raise NotConfigured("SEGMENT_AUDIT_LOG", "SEGMENT_AUDIT_LOG is not set: there is no audit log.", hint=hint)
+        if self._audit is None:
+            self._audit = Audit(settings.audit_log, settings.audit_max_bytes, required=settings.audit_required)
+        return self._audit
 
     @property
     def outside(self) -> Surroundings:

@@ -23,8 +23,10 @@ from segment_tools.tools import (
     TOOLS,
     Answer,
     Progress,
+    audited,
     call,
     input_schema,
+    named,
     offered,
     refused,
     untold,
@@ -117,9 +119,27 @@ async def dispatch(
 
     `arguments` may be the JSON text that some providers hand over. `progress` is told how far a call is that takes
     its time. `call_id` is what repeats of the same call have in common, for `SEGMENT_DERIVE_MESSAGE_ID`. `origin` says
-    who calls, for the limits. `confirm` shows a person what `SEGMENT_CONFIRM` wants their consent to, and
+    who calls, for limits and the audit log. `confirm` shows a person what `SEGMENT_CONFIRM` wants their consent to, and
     returns `accept`, `decline` or `cancel`; without it such calls are refused.
     """
+    try:
+        with audited(named(name), arguments, segment, origin) as noted:
+            return noted(await _answered(name, arguments, segment, progress, call_id, origin, confirm))
+    except SegmentError as error:
+        return refused(error).as_dict()
+    except Exception as error:  # noqa: BLE001 - as below, of what keeps the audit log
+        return _accident(name, error)
+
+
+async def _answered(
+    name: str,
+    arguments: Mapping[str, Any] | str | None,
+    segment: Segment,
+    progress: Progress,
+    call_id: str | None,
+    origin: Origin,
+    confirm: Confirm | None,
+) -> dict[str, Any]:
     try:
         result = (await call(name, _read(arguments), segment, progress, call_id, origin, confirm)).as_dict()
         return result if result["success"] else _clean(result, segment)

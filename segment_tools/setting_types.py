@@ -149,6 +149,12 @@ def _consent(text: str) -> Selector:
     return _selector(text)
 
 
+def _path(value: object) -> object:
+    if isinstance(value, str) and not value.isprintable():
+        raise wrong("is no path of a file")
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
 def _url(value: object) -> object:
     return base_url(value) if isinstance(value, str) else value
 
@@ -234,6 +240,7 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 EventPatterns = Annotated[tuple[Selector, ...], BeforeValidator(_event_patterns)]
 Consents = Annotated[tuple[Selector, ...], BeforeValidator(_consents)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
 Url = Annotated[str, BeforeValidator(_url)]
 PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key)]
 OAuthId = Annotated[str, BeforeValidator(_oauth_id)]

@@ -24,6 +24,7 @@ from segment_tools.setting_types import (
     SEGMENT_PLAN,
     Consents,
     EventPatterns,
+    FilePath,
     InboxAddress,
     OAuthId,
     OAuthScope,
@@ -297,6 +298,19 @@ class Settings(BaseModel):
         description="What a person must agree to before it is sent: types and tools such as `alias`, `batch` and "
         "`outbox`, and patterns of events, separated by commas.",
     )
+    audit_log: FilePath | None = Field(
+        default=None,
+        description="File that gets a line of JSON for each call, without anybody's data (default: none).",
+    )
+    audit_max_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=1024,
+        description="At what size that file is put aside and begun anew; five are kept besides.",
+    )
+    audit_required: bool = Field(
+        default=False,
+        description="`true` refuses calls while that file cannot be written.",
+    )
 
     @classmethod
     def from_env(cls, env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Self:
@@ -331,6 +345,13 @@ class Settings(BaseModel):
     def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
         if value == "queued" and found.data.get("outbox") is None:
             raise wrong("is queued, which needs SEGMENT_OUTBOX: where messages are kept, such as sqlite:///outbox.db")
+        return value
+
+    @field_validator("audit_required")
+    @classmethod
+    def _required_needs_log(cls, value: bool, found: ValidationInfo) -> bool:
+        if value and found.data.get("audit_log") is None:
+            raise wrong("is true, which needs SEGMENT_AUDIT_LOG: the file to write")
         return value
 
     @model_validator(mode="after")

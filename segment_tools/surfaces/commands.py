@@ -78,10 +78,13 @@ def _client(settings: Settings) -> Segment:
     """The client of a server.
 
     Raises:
-        NotConfigured: what `SEGMENT_OUTBOX` names cannot be one; better said now than at the first call.
+        NotConfigured: what `SEGMENT_OUTBOX` or `SEGMENT_AUDIT_LOG` names cannot be one; better said now than at the
+            first call.
     """
     segment = Segment(settings)
     _ = segment.courier
+    if settings.audit_log is not None:
+        _ = segment.audit
     return segment
 
 
@@ -337,6 +340,25 @@ def _outbox(given: Namespace) -> int:
     return FAILED if given.action == "flush" and found.pending else DONE
 
 
+def _audit(given: Namespace) -> int:
+    from segment_tools.surfaces.audit_report import Tally, Wanted, all_lines, followed, selected, shown
+
+    path = _settings(given).audit_log
+    if path is None:
+        hint = "Set it to the file of the log."
+        raise NotConfigured("SEGMENT_AUDIT_LOG", "SEGMENT_AUDIT_LOG is not set: there is no audit log.", hint=hint)
+    wanted, tally = Wanted(given.tool, given.verdict, given.since, given.message_id, given.user), Tally()
+    lines = followed(path) if given.follow else all_lines(path)
+    try:
+        for entry in selected(lines, wanted, path, tally):
+            print(json.dumps(entry, ensure_ascii=False) if given.json else shown(entry), flush=given.follow)
+    except PermissionError:
+        raise NotConfigured("SEGMENT_AUDIT_LOG", f"The audit log {path} cannot be read.") from None
+    for line in tally.lines():
+        _say(line)
+    return DONE
+
+
 def _tools(given: Namespace) -> int:
     settings = _settings(given)
     if given.format:
@@ -358,5 +380,6 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "call": _call,
     "doctor": _doctor,
     "outbox": _outbox,
+    "audit": _audit,
     "tools": _tools,
 }

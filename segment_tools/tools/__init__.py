@@ -15,6 +15,7 @@ from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
 from segment_tools.tools import connection, finding, outbox, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
+from segment_tools.tools._audited import audited
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
 
@@ -24,10 +25,12 @@ __all__ = [
     "Answer",
     "Progress",
     "Tool",
+    "audited",
     "call",
     "definition",
     "input_schema",
     "lacking",
+    "named",
     "offered",
     "output_schema",
     "refused",
