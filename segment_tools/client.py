@@ -25,6 +25,8 @@ from segment_tools.reception import Reception
 from segment_tools.sending import Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
+from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.webhooks import Delivery
@@ -58,13 +60,16 @@ class Segment:
         profiles: Transport | None = None,
         public_api: Transport | None = None,
         surroundings: Surroundings | None = None,
+        planned_events: Sequence[KnownEvent] = (),
     ) -> None:
         self.settings = settings
+        self._planned_events = planned_events
+        self._made_quiet: tuple[Sequence[KnownEvent], Quiet] = ((), Quiet(settings.warnings_off, frozenset()))
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
         self._plane = DataPlane(settings, self._outside, self._transport)
         self._plans = PlanSource(settings, self._outside, public_api)
-        self._sender = Sender(settings, self._outside, self._plane, self._plans)
+        self._sender = Sender(settings, self._outside, self._plane, self._plans, self._quiet)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
         self._waiting = 0
@@ -74,6 +79,19 @@ class Segment:
         self._audit: Audit | None = None
         self.guard = Guard(settings, self._outside.monotonic)
         """Holds the tools' calls to the limits of the settings; `send` is the program's own, and is not held back."""
+
+    @property
+    def planned_events(self) -> Sequence[KnownEvent]:
+        """The events of the tracking plan, as far as it is read: these go before those of Segment's own spec."""
+        return self._planned_events or self._plans.events
+
+    def _quiet(self) -> Quiet:
+        """Which warnings are not given; made anew only with another plan, which may name thousands of events."""
+        events, (known, quiet) = self.planned_events, self._made_quiet
+        if known is not events:
+            quiet = Quiet(self.settings.warnings_off, frozenset(event.name for event in events))
+            self._made_quiet = (events, quiet)
+        return quiet
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -249,7 +267,7 @@ class Segment:
             Rejected, Unavailable: with `receipt`, which tells the messageId to try again with.
         """
         route = partial(route_of, self.settings, source, write_key)
-        return await self._sender.send([message], [None], _single, route, call)
+        return await self._sender.send([message], [None], _single, route, _repeatable(call, source, write_key))
 
     async def send_batch(
         self,
@@ -273,7 +291,8 @@ class Segment:
         if not messages:
             raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
         route = partial(route_of, self.settings, source, write_key)
-        return await self._sender.send(messages, list(range(len(messages))), wire.batches, route, call)
+        indices = list(range(len(messages)))
+        return await self._sender.send(messages, indices, wire.batches, route, _repeatable(call, source, write_key))
 
     async def check(self, level: Level = "probe") -> Report:
         """Whether the credentials and addresses work; only the level `send` writes anything, S0's test event.
@@ -285,7 +304,12 @@ class Segment:
         profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
         try:
             checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
-            looks = {"inbox": self._look_into_inbox, "outbox": self._look_into_outbox, "oauth app": self._plane.prove}
+            looks = {
+                "inbox": self._look_into_inbox,
+                "outbox": self._look_into_outbox,
+                "oauth app": self._plane.prove,
+                "tracking plan": self._plans.prove,
+            }
             return await checks.report(level, self._send_test, looks, self.reception)
         finally:
             await cdn.aclose()
@@ -305,6 +329,11 @@ class Segment:
 
     async def _send_test(self, source: str | None) -> Receipt:
         return await self.send(TEST_EVENT, source=source)
+
+
+def _repeatable(call: str | None, source: str | None, write_key: str | None) -> str | None:
+    """What repeats of a call have in common, where it goes included: elsewhere it is another call."""
+    return None if call is None else "\0".join((call, source or "", write_key or ""))
 
 
 def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wire.Request]:

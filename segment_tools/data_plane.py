@@ -14,6 +14,7 @@ from segment_tools.errors import RateLimited, SegmentError, Undelivered
 from segment_tools.oauth import Tokens
 from segment_tools.outbox.retry import FIRST_WAIT_SECONDS
 from segment_tools.pace import Pace
+from segment_tools.services import TRACKING, TRACKING_BY_TOKEN
 from segment_tools.settings import Settings
 from segment_tools.transport import Transport
 
@@ -136,7 +137,7 @@ class DataPlane:
 
     def _judged(self, answer: wire.Answer, write_key: str, token: str | None) -> Accepted:
         secrets = (write_key, *([token] if token else []), *self._settings.secrets)
-        body = wire.decipher(answer, self._outside.now(), secrets, token=token is not None)
+        body = wire.decipher(answer, self._outside.now(), secrets, TRACKING_BY_TOKEN if token else TRACKING)
         return Accepted(answer.status, body)
 
     def _left(self, until: float) -> float:

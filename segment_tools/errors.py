@@ -64,6 +64,12 @@ class SegmentError(Exception):
         self.counted = False
         super().__init__(f"{message} {hint}".rstrip())
 
+    def with_hint(self, more: str) -> Self:
+        """The same error, that says more of what to do."""
+        self.hint = f"{self.hint} {more}".strip()
+        self.args = (f"{self.message} {self.hint}",)
+        return self
+
 
 class InvalidMessage(SegmentError):
     """The message would be refused or silently dropped by Segment; nothing was sent."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,9 @@ from segment_tools.attempts import Surroundings, attempted
 from segment_tools.errors import NotConfigured, Rejected, Unavailable, Undelivered
 from segment_tools.services import PUBLIC_API
 from segment_tools.settings import Settings
+from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.plan_document import PlanFault, plan_of, rules_of
+from segment_tools.spec.planned_events import planned_events
 from segment_tools.spec.timestamps import iso_utc, parse_timestamp
 from segment_tools.spec.tracking_plan import TrackingPlan
 from segment_tools.spec.values import KeyTwice, unique
@@ -38,8 +40,11 @@ _READ_SECONDS = 120.0
 _WAIT_SECONDS = 10.0
 """Ours: how long a call waits for the first plan."""
 
+_PROOF_SECONDS = 5.0
+"""Ours: how long the connection test waits for a first answer."""
+
 _AGAIN_SECONDS = 30.0
-"""Ours: the least time between two readings, the first of which failed."""
+"""Ours: the least time between two readings, the first of which failed; and between two calls that wait for one."""
 
 _PAGE = 200
 """Rules on a page: what the older of Segment's pages on paging has as the most."""
@@ -52,10 +57,14 @@ _PAGE_BYTES, _FILE_BYTES = 64 * 1024 * 1024, 256 * 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Plan:
     plan: TrackingPlan
     read_at: datetime
+
+    @cached_property
+    def events(self) -> tuple[KnownEvent, ...]:
+        return planned_events(self.plan)
 
 
 class PlanSource:
@@ -72,9 +81,16 @@ class PlanSource:
         self._current: _Plan | None = None
         self._reading: asyncio.Task[TrackingPlan] | None = None
         self._failed: tuple[Undelivered, float] | None = None
+        self._trouble: Undelivered | None = None
+        """Of the last attempt of the reading under way, which goes on trying."""
         if self._checks:
             _check_installed()
             self._current = self._kept() if settings.segment_plan else self._of_file()
+
+    @property
+    def events(self) -> tuple[KnownEvent, ...]:
+        """The events of the plan; none as long as it is not read."""
+        return self._current.events if self._current else ()
 
     def start(self) -> None:
         """Read the plan in the background, so that the first call finds it."""
@@ -94,6 +110,31 @@ class PlanSource:
         if self._settings.segment_plan and self._is_old(self._current) and self._may_try():
             self._begin()
         return self._current.plan
+
+    async def prove(self) -> str:
+        """How many rules the plan has, and the policy; one of the Public API is asked for now.
+
+        Raises:
+            Unauthorized, NotFound, Rejected, RateLimited, Unavailable: it cannot be read; says if a copy is used.
+        """
+        policy = f"the policy is {self._settings.tracking_plan_policy}"
+        if not self._checks:
+            return f"Not read: {policy}."
+        if self._settings.segment_plan:
+            try:
+                await self._page("", 0, min(_PROOF_SECONDS, self._settings.timeout_seconds / 2))
+                self._failed = None
+                await self._read()
+            except Undelivered as error:
+                raise _unread(error, self._used()) from None
+        return f"{_counted(self._current)}; {policy}."
+
+    def _used(self) -> str:
+        """What messages are held to where the plan cannot be read."""
+        if known := self._current:
+            return f"The copy of {iso_utc(known.read_at)} is used: {_counted(known)}."
+        refused = self._settings.tracking_plan_policy == "block"
+        return f"There is no copy: messages are {'refused' if refused else 'sent unchecked, with a warning'}."
 
     async def aclose(self) -> None:
         """End what is under way, and close the connections; what was read stays."""
@@ -117,8 +158,10 @@ class PlanSource:
         # Not awaited itself: who waits may be cancelled, and the others still want it.
         await asyncio.wait([reading], timeout=seconds)
         if not reading.done() or reading.cancelled():
-            text = f"The tracking plan was not read within {seconds:.3g} seconds."
-            raise Unavailable(text, hint=PUBLIC_API.unknown, code="timeout", sent=False)
+            text = f"it was not read within {seconds:.3g} seconds."
+            late = self._trouble or Unavailable(text, hint=PUBLIC_API.unknown, code="timeout", sent=False)
+            self._failed = (late, self._outside.monotonic() + _AGAIN_SECONDS)
+            raise _unread(late)
         error = reading.exception()
         if isinstance(error, Undelivered):
             raise _unread(error)
@@ -132,6 +175,7 @@ class PlanSource:
         return reading
 
     async def _fetch(self) -> TrackingPlan:
+        self._trouble = None
         try:
             rules = await self._rules(self._outside.monotonic() + _READ_SECONDS)
             plan = await asyncio.to_thread(_of_rules, rules)
@@ -151,7 +195,7 @@ class PlanSource:
         rules: list[Any] = []
         cursor, seen = "", set[str]()
         while len(seen) < _PAGES:
-            page, _ = await attempted(partial(self._page, cursor), self._outside, deadline)
+            page, _ = await attempted(partial(self._noted_page, cursor), self._outside, deadline)
             rules += page[0]
             cursor = page[1]
             if not cursor:
@@ -160,6 +204,13 @@ class PlanSource:
                 break
             seen.add(cursor)
         raise _unexpected(200, "with pages that do not end")
+
+    async def _noted_page(self, cursor: str, number: int, seconds: float) -> tuple[list[Any], str]:
+        try:
+            return await self._page(cursor, number, seconds)
+        except Undelivered as error:
+            self._trouble = error
+            raise
 
     async def _page(self, cursor: str, _: int, seconds: float) -> tuple[list[Any], str]:
         query = {"pagination.count": str(_PAGE), **({"pagination.cursor": cursor} if cursor else {})}
@@ -220,10 +271,19 @@ def _seen(task: "asyncio.Task[TrackingPlan]") -> None:
         task.exception()
 
 
-def _unread(error: Undelivered) -> Undelivered:
+def _counted(known: _Plan | None) -> str:
+    count = len(known.plan.rules) if known else 0
+    return "1 rule" if count == 1 else f"{count:,} rules"
+
+
+_UNREAD = "The tracking plan could not be read: "
+
+
+def _unread(error: Undelivered, used: str = "") -> Undelivered:
     """The error as the caller should read it: one of its own, for what catches it writes into it."""
     told = copy(error)
-    told.message = f"The tracking plan could not be read: {error.message}"
+    told.sent = False  # nothing was but the question
+    told.message = f"{_UNREAD}{error.message.removeprefix(_UNREAD)} {used}".rstrip()
     told.args = (f"{told.message} {told.hint}".rstrip(),)
     return told
 

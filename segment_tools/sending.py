@@ -21,6 +21,7 @@ from segment_tools.plan_source import PlanSource
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.spec.tracking_plan import violations
@@ -49,13 +50,21 @@ class Route:
 class Sender:
     """Sends messages to one data plane; with an outbox, later what cannot be sent now."""
 
-    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane, plans: PlanSource) -> None:
-        self._settings, self._outside, self._plane, self._plans = settings, outside, plane, plans
+    def __init__(
+        self,
+        settings: Settings,
+        outside: Surroundings,
+        plane: DataPlane,
+        plans: PlanSource,
+        quiet: Callable[[], Quiet],
+    ) -> None:
+        self._settings, self._outside, self._plane = settings, outside, plane
+        self._plans, self._quiet = plans, quiet
         self._courier: Courier | None = None
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._noting: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def courier(self) -> Courier | None:
@@ -67,7 +76,7 @@ class Sender:
         settings = self._settings
         if self._courier is None and settings.outbox is not None and not settings.dry_run:
             outbox = open_outbox(settings.outbox.get_secret_value(), settings.outbox_max_bytes, self._outside.now)
-            self._courier = Courier(outbox, self._plane, settings.key_of, self._outside)
+            self._courier = Courier(outbox, self._plane, partial(_key_for, settings), self._outside)
         return self._courier
 
     def start(self) -> None:
@@ -77,14 +86,18 @@ class Sender:
 
     async def aclose(self) -> None:
         """Deliver what the outbox has for as long as the settings say, and keep the rest."""
-        courier = self._courier
-        self._closing = True
+        # Whoever asks meanwhile waits for the same end.
+        if self._ending is None or self._ending.get_loop() is not asyncio.get_running_loop():
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         try:
             await asyncio.gather(*self._noting, return_exceptions=True)
-            if courier is not None:
-                await courier.end(self._settings.flush_seconds)
+            if self._courier is not None:
+                await self._courier.end(self._settings.flush_seconds)
         finally:
-            self._courier, self._closing = None, False
+            self._courier = self._ending = None
 
     async def send(
         self,
@@ -110,13 +123,18 @@ class Sender:
         now = self._outside.now()
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
-        done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive)
-        remarks += await self._held_to_plan(done)
+        done, remarks = stamped(
+            messages, indices, self._outside, now, anonymous=generate, derive=derive, quiet=self._quiet()
+        )
+        departures = await self._held_to_plan(done)
+        told = {(each.field, each.index) for each in departures}
+        # What the plan says of a field goes before what is good practice in general.
+        remarks = [each for each in remarks if (each.field, each.index) not in told] + departures
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             requests = to_requests(receipt.messages, iso_utc(now), None)
             return replace(receipt, status="dry_run", requests=tuple(json.loads(each.body) for each in requests))
-        if self._closing:
+        if self._ending is not None:
             raise _with_receipt(_ending(), receipt)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
         job = _Job(done, pack(done), pack, found, receipt, watched)
@@ -200,12 +218,13 @@ class Sender:
                 if courier is None or not error.retryable:
                     raise
                 text = f"{error.message} The outbox keeps what was not delivered, and goes on trying."
-                later = replace(job, receipt=receipt).warned("queued", text)
+                # The answer that refused it is no longer how it stands.
+                later = replace(job, receipt=replace(receipt, response_body={})).warned("queued", text)
                 try:
                     return await self._keep(courier, later, left, lanes)
                 except Unavailable as full:
                     _log.warning("not delivered, and not kept: %s", full.message)
-                    raise error from None
+                    raise error.with_hint(str(full)) from None
             job.watched.accepted(request.count)
             self._note(courier, left[: request.count])
             left = left[request.count :]
@@ -223,12 +242,12 @@ class Sender:
         self, courier: Courier, job: "_Job", messages: Sequence[Stamped], lanes: Mapping[str, str]
     ) -> Receipt:
         """Put the messages into the outbox; they are on disk when this returns."""
-        name = job.route.name or ""
+        source = f"{job.route.name}@{self._settings.endpoint}"
         entries = [
             Entry(
                 message_id=each.message_id,
                 lane=lanes[each.message_id],
-                source=name,
+                source=source,
                 body=wire.encoded(each.fields),
                 digest=each.digest,
                 timestamp=str(each.fields["timestamp"]),
@@ -239,6 +258,8 @@ class Sender:
             before = await courier.outbox.add(entries, self._outside.now())
         except Unavailable as error:
             raise _with_receipt(error, job.receipt) from None
+        if others := [_taken(each) for each, first in zip(messages, before, strict=True) if _differs(each, first)]:
+            raise InvalidMessage(others)
         telemetry.queued([each.message_id for each, known in zip(entries, before, strict=True) if known is None])
         courier.begin()
         return replace(job.receipt, status="queued", queued=job.receipt.queued + len(messages))
@@ -284,7 +305,7 @@ def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
     before = [(each, known[each.message_id]) for each in job.messages if each.message_id in known]
     if not before:
         return job
-    if others := [_taken(each) for each, first in before if first.digest != each.digest]:
+    if others := [_taken(each) for each, first in before if _differs(each, first)]:
         raise InvalidMessage(others)
     first_of = {each.message_id: first for each, first in before}
     rest = [each for each in job.messages if each.message_id not in first_of]
@@ -311,6 +332,10 @@ def _problem(violation: Violation, index: int | None) -> Problem:
     return Problem("plan_violation", violation.text, violation.mend, violation.field, index)
 
 
+def _differs(message: Stamped, first: Known | None) -> bool:
+    return first is not None and first.digest != message.digest
+
+
 def _ending() -> Unavailable:
     text = "The server is about to end and takes no more messages."
     return Unavailable(text, hint="Try again with the same messageId once it runs again.", code="ending", sent=False)
@@ -326,6 +351,25 @@ def _with_receipt(error: Unavailable, receipt: Receipt) -> Unavailable:
     error.receipt = receipt
     error.sent = receipt.sent
     return error
+
+
+def _key_for(settings: Settings, source: str) -> str:
+    """The write key for what waits in the outbox under the source's name and the address it was meant for.
+
+    Raises:
+        NotConfigured: this server has no such source, or sends elsewhere.
+    """
+    name, _, endpoint = source.rpartition("@")
+    if endpoint != settings.endpoint:
+        text = f"Messages for {endpoint} wait: this server sends to {settings.endpoint}."
+        hint = f"Run segment-tools outbox flush with SEGMENT_DATA_PLANE_URL={endpoint}, or discard them."
+        raise NotConfigured("SEGMENT_DATA_PLANE_URL", text, hint=hint)
+    if (key := settings.key_of(name)) is None:
+        setting = "SEGMENT_SOURCES" if name else "SEGMENT_WRITE_KEY"
+        lacking = f"has no source {name!r}" if name else "is not set"
+        hint = "Set it again, or discard them."
+        raise NotConfigured(setting, f"{setting} {lacking} any more, so its messages in the outbox wait.", hint=hint)
+    return key
 
 
 def _lane(route: Route, message: Stamped) -> str:

@@ -14,6 +14,8 @@ _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 _PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
 _LEAST_BITS, _KEY_FILE_BYTES = 2048, 64 * 1024
 _REDIS = r"(redis://|rediss://|unix://)[^\x00-\x1f]+"
+_NO_DATABASE = r"rediss?://[^/?#]*/(?![0-9]*([?#]|$)).*"
+"""What redis-py takes for the first database although the address names another."""
 
 TYPE, EVENT, TOOL = "type", "event", "tool"
 TYPES = ("track", "identify", "page", "screen", "group", "alias")
@@ -76,12 +78,18 @@ def _secret(value: object) -> SecretStr:
     return SecretStr(text)
 
 
+def _on_redis(text: str) -> str:
+    if re.fullmatch(_NO_DATABASE, text):
+        raise wrong("must end in the number of a database, such as redis://localhost:6379/0")
+    return text
+
+
 def _inbox(value: object) -> SecretStr:
     """The address, which may hold a server's password."""
     text = str(_shown(value))
     if not re.fullmatch(rf"sqlite:///[^\x00-\x1f]+|{_REDIS}", text):
         raise wrong("is no address of an inbox: pass sqlite:///inbox.db or redis://localhost:6379/0")
-    return SecretStr(text)
+    return SecretStr(_on_redis(text))
 
 
 def _outbox(value: object) -> SecretStr:
@@ -89,14 +97,14 @@ def _outbox(value: object) -> SecretStr:
     text = str(_shown(value))
     if not re.fullmatch(rf"memory:|sqlite:///[^\x00-\x1f]+|{_REDIS}", text):
         raise wrong("is no address of an outbox: pass sqlite:///outbox.db or redis://localhost:6379/0")
-    return SecretStr(text)
+    return SecretStr(_on_redis(text))
 
 
 def _redis(value: object) -> SecretStr:
     text = str(_shown(value))
     if not re.fullmatch(_REDIS, text):
         raise wrong("is no address of a Redis server: pass redis://localhost:6379/0, rediss://… or unix:///path")
-    return SecretStr(text)
+    return SecretStr(_on_redis(text))
 
 
 def _space_id(value: object) -> object:

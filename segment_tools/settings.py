@@ -20,6 +20,7 @@ from pydantic import (
 from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.environment import PREFIX, variables
 from segment_tools.errors import NotConfigured
+from segment_tools.remarks import REMARKS
 from segment_tools.setting_types import (
     SEGMENT_PLAN,
     Consents,
@@ -43,7 +44,7 @@ from segment_tools.setting_types import (
 )
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection")
+TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection", "plan")
 NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret", "outbox": "outbox"}
 """What a toolset is offered with."""
 
@@ -112,6 +113,10 @@ class Settings(BaseModel):
         description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
         "Profiles, triggers and outbox also need what they are configured with.",
     )
+    warnings_off: Words = Field(
+        default=(),
+        description="Warnings not to give, by their codes, separated by commas.",
+    )
     timeout_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -168,8 +173,9 @@ class Settings(BaseModel):
     )
     inbox: InboxAddress | None = Field(
         default=None,
-        description="Where deliveries are kept: `sqlite:///path`, or `redis://host:6379/0` for several replicas "
-        "(default: a file in your user data folder).",
+        description="Where deliveries are kept: `sqlite:///relative.db`, `sqlite:////absolute/path.db` (a desktop host "
+        "starts servers in a folder of its own), or `redis://host:6379/0` for several replicas (default: a file in "
+        "your user data folder).",
     )
     inbox_days: float = Field(
         default=14.0,
@@ -186,8 +192,9 @@ class Settings(BaseModel):
     )
     outbox: OutboxAddress | None = Field(
         default=None,
-        description="Where messages are kept until Segment has taken them: `sqlite:///path`, `redis://host:6379/0` for "
-        "several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
+        description="Where messages are kept until Segment has taken them: `sqlite:///relative.db`, "
+        "`sqlite:////absolute/path.db` (a desktop host starts servers in a folder of its own), `redis://host:6379/0` "
+        "for several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
     )
     delivery: Literal["direct", "queued"] = Field(
         default="direct",
@@ -197,7 +204,7 @@ class Settings(BaseModel):
     outbox_max_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=64 * 1024,
-        description="How much the outbox holds; beyond it calls are refused until it has emptied.",
+        description="How much the outbox holds, at least 65,536; beyond it calls are refused until it has emptied.",
     )
     flush_seconds: float = Field(
         default=5.0,
@@ -340,6 +347,15 @@ class Settings(BaseModel):
             raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
         return value
 
+    @field_validator("warnings_off")
+    @classmethod
+    def _known_warnings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [code for code in value if code not in REMARKS]:
+            near = difflib.get_close_matches(unknown[0].lower(), REMARKS, n=1, cutoff=0.5)
+            mend = f"did you mean {near[0]}?" if near else "the codes are in the README"
+            raise wrong(f"does not know {unknown[0][:40]!r}; {mend}")
+        return value
+
     @field_validator("delivery")
     @classmethod
     def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
@@ -352,6 +368,13 @@ class Settings(BaseModel):
     def _required_needs_log(cls, value: bool, found: ValidationInfo) -> bool:
         if value and found.data.get("audit_log") is None:
             raise wrong("is true, which needs SEGMENT_AUDIT_LOG: the file to write")
+        return value
+
+    @field_validator("tracking_plan_policy")
+    @classmethod
+    def _blocking_needs_a_plan(cls, value: str, found: ValidationInfo) -> str:
+        if value == "block" and found.data.get("tracking_plan") is None:
+            raise wrong("is block, which needs SEGMENT_TRACKING_PLAN: a file, such as plan.json, or segment:tp_...")
         return value
 
     @model_validator(mode="after")

@@ -485,7 +485,10 @@ async def test_prometheus_can_scrape_the_metrics() -> None:
 
 async def test_there_are_no_metrics_unless_asked_for() -> None:
     async with web(accepting()) as http:
-        assert (await http.get("/metrics")).status_code == 404
+        answer = await http.get("/metrics")
+    assert answer.status_code == 404
+    assert "SEGMENT_METRICS=true" in answer.json()["error"]
+    assert "pip install 'segment-tools[metrics]'" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("package", ["opentelemetry.sdk.metrics", "opentelemetry.exporter.prometheus"])

@@ -100,7 +100,8 @@ async def test_a_dry_run_is_held_to_the_plan_too(call: Caller, plan: str) -> Non
 
 @pytest.mark.anyio
 async def test_off_is_not_to_look(call: Caller, plan: str) -> None:
-    assert "warnings" not in await call("segment_track", BAD, tracking_plan=plan, tracking_plan_policy="off")
+    found = await call("segment_track", BAD, tracking_plan=plan, tracking_plan_policy="off")
+    assert "plan_violation" not in [warning["code"] for warning in found["warnings"]]
 
 
 @pytest.mark.anyio
@@ -148,3 +149,33 @@ def test_without_the_package_that_checks_it_says_which(plan: str, monkeypatch: p
     monkeypatch.setattr("segment_tools.plan_source.find_spec", lambda _: None)
     with pytest.raises(NotConfigured, match=r"pip install 'segment-tools\[plan\]'"):
         Segment(Settings.from_env(environ={"SEGMENT_TRACKING_PLAN": plan}))
+
+
+@pytest.mark.anyio
+async def test_the_plans_events_are_found_with_their_properties(call: Caller, tmp_path: Path) -> None:
+    own = {
+        "Course Finished": {
+            "description": "A pupil came to the end of a course",
+            "properties": {
+                "course_id": "string",
+                "score": {"type": ["number", "null"], "description": "From 0 to 100"},
+                "grade": {"enum": ["A", "B"], "type": "string"},
+                "lessons": {"type": "array", "items": {"type": "object", "properties": {"title": {"type": "string"}}}},
+            },
+            "required": ["course_id"],
+        }
+    }
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(own), encoding="utf-8")
+    found = await call("segment_find_event", {"query": "a pupil finished the course"}, tracking_plan=str(file))
+    event = found["events"][0]
+    assert (event["event"], event["origin"]) == ("Course Finished", "plan")
+    assert event["properties"] == [
+        {"name": "course_id", "type": "string", "required": True},
+        {"name": "score", "type": "number", "description": "From 0 to 100"},
+        {"name": "grade", "type": "string", "enum": ["A", "B"]},
+        {"name": "lessons", "type": "array", "fields": [{"name": "title", "type": "string"}]},
+    ]
+    call_ = event["example"]
+    sent = await call(call_["tool"], call_["arguments"], tracking_plan=str(file), tracking_plan_policy="block")
+    assert sent["success"], sent["errorMessage"]

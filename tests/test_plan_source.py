@@ -4,16 +4,18 @@ import asyncio
 import logging
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from mcp import Client
-from support import KEY, NOW, Time, Upstream, accepting, answering, facts, settings
+from support import KEY, NOW, WAIT, Time, Upstream, accepting, answering, facts, settings
 from test_tracking_plan import rule, whole
 
 from segment_tools import Receipt, Segment, SegmentError, Settings, Track, Transport, Unavailable
+from segment_tools.checking import Check, Level
 from segment_tools.plan_source import REFRESH_SECONDS
 from segment_tools.services import PUBLIC_API
 from segment_tools.surfaces.mcp_server import build
@@ -273,3 +275,82 @@ async def test_the_end_cancels_a_reading(time: Time) -> None:
     )
     async with segment:
         await asyncio.sleep(0)
+
+
+async def never_again(_: float) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_call_says_what_the_attempts_met_and_the_next_do_not_wait_again(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = answering(httpx.ConnectError("refused"))
+    read = chosen(tracking_plan_policy="block", public_api_url="http://127.0.0.1:1")
+    transport = Transport("http://127.0.0.1:1", httpx.MockTransport(api), PUBLIC_API)
+    outside = replace(time.surroundings(), sleep=never_again)
+    async with Segment(read, transport=accepting().transport(), public_api=transport, surroundings=outside) as segment:
+        for seconds in (0.05, 1000.0):
+            monkeypatch.setattr("segment_tools.plan_source._WAIT_SECONDS", seconds)
+            async with asyncio.timeout(WAIT):
+                with pytest.raises(Unavailable, match="could not be read: No connection to http:") as raised:
+                    await sent(segment)
+            assert (raised.value.code, raised.value.sent) == ("no_connection", False)
+            assert "SEGMENT_PUBLIC_API_URL" in raised.value.hint
+    assert len(api.requests) == 1
+
+
+async def plan_check(segment: Segment, level: Level = "probe") -> Check:
+    report = await segment.check(level)
+    return next(check for check in report.checks if check.name == "tracking plan")
+
+
+@pytest.mark.usefixtures("offline")
+async def test_the_connection_test_counts_the_rules_and_names_the_policy(time: Time, tmp_path: Path) -> None:
+    segment = client(answering(page("A", "B")), time)
+    told = await plan_check(segment, "config")
+    assert (told.ok, told.message, told.address) == (None, "Set. The policy is warn.", HOST)
+    proved = await plan_check(segment)
+    assert (proved.ok, proved.message) == (True, "2 rules; the policy is warn.")
+    file = tmp_path / "plan.json"
+    file.write_text('{"A": {}}', encoding="utf-8")
+    own = settings(tracking_plan=file, tracking_plan_policy="block")
+    assert (await plan_check(client(answering(), time, own))).message == "1 rule; the policy is block."
+    off = settings(tracking_plan=file, tracking_plan_policy="off")
+    assert (await plan_check(client(answering(), time, off))).message == "Not read: the policy is off."
+    assert "tracking plan" not in [check.name for check in (await client(answering(), time, settings()).check()).checks]
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    ("policy", "instead"),
+    [("block", "There is no copy: messages are refused."), ("warn", "sent unchecked, with a warning.")],
+)
+async def test_the_connection_test_says_at_once_why_a_plan_cannot_be_read_and_what_is_used(
+    policy: str, instead: str, time: Time
+) -> None:
+    read = chosen(tracking_plan_policy=policy)
+    away = answering(httpx.ConnectError("refused"))
+    found = await plan_check(client(away, time, read))
+    assert (found.ok, time.waits) == (False, [])
+    assert found.message.startswith(f"The tracking plan could not be read: No connection to {HOST}.")
+    assert found.message.endswith(instead)
+    assert "SEGMENT_PUBLIC_API_URL" in found.hint
+    first = client(answering(page("A")), time, read)
+    await sent(first)
+    await settled(first)
+    refused = await client(answering(httpx.Response(401)), time, read).check()
+    assert not refused.ready
+    (problem,) = (each for each in refused.problems if "tracking plan" in each)
+    assert "SEGMENT_PUBLIC_API_TOKEN" in problem
+    assert "The copy of 20" in problem
+    assert "is used: 1 rule." in problem
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network: what the connection test opens for itself answers 404."""
+    network = httpx.AsyncClient
+    nobody = httpx.MockTransport(answering(httpx.Response(404)))
+    monkeypatch.setattr(
+        httpx, "AsyncClient", lambda **given: network(**{**given, "transport": given["transport"] or nobody})
+    )

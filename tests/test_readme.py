@@ -14,6 +14,7 @@ import pytest
 from support import ROOT, WAIT, running
 
 from segment_tools.environment import SANDBOX_SECRETS
+from segment_tools.remarks import REMARKS
 from segment_tools.settings import Settings
 from segment_tools.spec.plan_document import plan_of
 from segment_tools.spec.tracking_plan import violations
@@ -52,6 +53,11 @@ def installed(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
 def test_every_tool_is_in_it(tool: str) -> None:
     assert f"| `{tool}` |" in README
+
+
+@pytest.mark.parametrize("code", REMARKS)
+def test_every_warning_is_in_it(code: str) -> None:
+    assert f"| `{code}` |" in README
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segment_tools.spec.plan_document import PlanFault, plan_of
 from segment_tools.spec.tracking_plan import MOST_VIOLATIONS, TrackingPlan, violations
 
-JANE = "jane@example.com"
+JANE = "jane-RECOGNISABLE-5e2c"
 
 
 def whole(schema: Mapping[str, Any], holder: str = "properties", **more: Any) -> dict[str, Any]:
@@ -368,6 +368,10 @@ WRONG_PLANS: dict[str, tuple[object, str]] = {
     "a type that is none": ({"A": {"properties": {"b": "text"}}}, "A.properties.b: must be one of string, integer"),
     "a type in a schema that is none": ({"A": {"properties": {"b": {"type": "text"}}}}, "A.properties.b.type: is not"),
     "required that is no list": ({"A": {"properties": {}, "required": "b"}}, "A.required: is not valid JSON Schema"),
+    "required that is not among the properties": (
+        {"A": {"properties": {"order_id": "string"}, "required": ["order_id", "orderId"]}},
+        "A.required.1: 'orderId' is not among the properties, so that no message could satisfy the plan; did you mean",
+    ),
     "look-around": ({"A": {"properties": {"b": {"pattern": "(?!x)"}}}}, "A.properties.b.pattern: is no pattern"),
     "a rule without a name": ({"rules": [{"type": "TRACK", "jsonSchema": {}}]}, "rules[0].key: must be"),
     "a rule of no type": ({"rules": [{"type": "track", "key": "A", "jsonSchema": {}}]}, "rules[0].type: must be"),

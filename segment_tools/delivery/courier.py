@@ -12,20 +12,24 @@ from segment_tools import telemetry, wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery.window import Trip, Window
-from segment_tools.errors import NotConfigured, RateLimited, SegmentError, Undelivered
+from segment_tools.errors import RateLimited, SegmentError, Undelivered
 from segment_tools.log_line import Line
 from segment_tools.outbox import Depth, Outbox, Waiting
 from segment_tools.outbox.retry import LONGEST_WAIT_SECONDS, wait_after
 from segment_tools.spec.timestamps import iso_utc
 
-LEASE_SECONDS, RENEW_SECONDS = 3.0, 1.0
+LEASE_SECONDS, RENEW_SECONDS = 5.0, 1.0
 """Ours: for how long one process delivers for all, and how often it says that it still does.
 
-Another takes over so long after its end. What stands still for longer may send something twice; Segment drops that.
+Another takes over so long after its end. What stands still for four seconds may send something twice, which Segment
+drops.
 """
 
 AT_ONCE = 8
 """Ours: requests in flight at a time."""
+
+_BISECTING = 100
+"""Ours: so many failures in a row of messages that failed before lengthen no pause."""
 
 _OWN_FAULTS = (200, 400, 413, 415, 422)
 """Statuses by which Segment refuses what a message says; others are about the key, the address or the moment."""
@@ -38,9 +42,7 @@ _log = logging.getLogger(__name__)
 class Courier:
     """Delivers an outbox while it runs, alone among all processes that share it."""
 
-    def __init__(
-        self, outbox: Outbox, plane: DataPlane, key_of: Callable[[str], str | None], outside: Surroundings
-    ) -> None:
+    def __init__(self, outbox: Outbox, plane: DataPlane, key_of: Callable[[str], str], outside: Surroundings) -> None:
         self.outbox = outbox
         self._plane, self._key_of, self._outside = plane, key_of, outside
         self._holder = str(uuid4())
@@ -59,7 +61,7 @@ class Courier:
         self._accident: BaseException | None = None
         self._changed: asyncio.Task[bool] | None = None
         self._trips: set[asyncio.Task[None]] = set()
-        self._paused_until = 0.0
+        self._paused_until = self._doubted_at = 0.0
         self._failures = 0
         self._trouble: SegmentError | None = None
         self._broken: SegmentError | None = None
@@ -82,7 +84,7 @@ class Courier:
     @property
     def trouble(self) -> tuple[str, ...]:
         """What keeps messages from being delivered just now, as far as this process knows."""
-        return tuple(dict.fromkeys(error.message for error in self.errors))
+        return tuple(dict.fromkeys(map(_reason, self.errors)))
 
     @property
     def errors(self) -> tuple[SegmentError, ...]:
@@ -95,6 +97,11 @@ class Courier:
         while self._delivered and self._delivered[0][0] < self._now() - _RATE_SECONDS:
             self._delivered.popleft()
         return sum(count for _, count in self._delivered)
+
+    def read_again(self) -> None:
+        """See what is still in the outbox: something may have been discarded."""
+        self._doubted_at = self._now()
+        self._window.doubt()
 
     def begin(self) -> None:
         """Deliver from now on, in the running event loop."""
@@ -166,25 +173,35 @@ class Courier:
             await asyncio.sleep(RENEW_SECONDS)
             return
         if self._changed is None or self._changed.done():
+            if self._changed and not self._changed.cancelled() and (error := self._changed.exception()):
+                self._changed = None
+                raise error
             self._window.all_read = False
             self._changed = asyncio.create_task(self.outbox.changed(RENEW_SECONDS))
         await self._settle()
         await self._window.read(self.outbox, self._now())
         self._start_trips()
+        if self._window.idle and not self._trips:
+            self._trouble = None
         if not self._finished():
             await self._wait()
 
     async def _leading(self) -> bool:
-        now = self._now()
+        now = _real_seconds()
         if self._renewed_at is not None and now - self._renewed_at < RENEW_SECONDS:
             return True
         held = await self.outbox.lease(self._holder, LEASE_SECONDS)
-        if not held and self._renewed_at is not None:
+        lapsed = self._renewed_at is not None and now - self._renewed_at >= LEASE_SECONDS
+        if lapsed or (not held and self._renewed_at is not None):
             await self._end_tasks()
             self._begin_anew()
         self._renewed_at, self._refused = (now if held else None), not held
         self._depth = await self.outbox.depth() if held else None
         return held
+
+    def _leads(self) -> bool:
+        """Whether it surely is this process that delivers, for as long as it takes to send something."""
+        return self._renewed_at is not None and _real_seconds() - self._renewed_at < LEASE_SECONDS - RENEW_SECONDS
 
     async def _settle(self) -> None:
         """Tell the outbox what became of what."""
@@ -197,7 +214,7 @@ class Courier:
     def _start_trips(self) -> None:
         # After a failure, one request at a time finds out whether Segment is back.
         most = 1 if self._failures else AT_ONCE
-        while len(self._trips) < most and self._now() >= self._paused_until:
+        while len(self._trips) < most and self._now() >= self._paused_until and self._leads():
             trip = self._window.pack(self._now())
             if trip is None:
                 return
@@ -207,10 +224,11 @@ class Courier:
 
     async def _travel(self, trip: Trip, failures: int) -> None:
         """Deliver it; so many failures in a row had been seen when it set out."""
-        key = self._key_of(trip.source)
-        if key is None:
+        try:
+            key = self._key_of(trip.source)
+        except SegmentError as error:
             self._window.came_back(trip)
-            self._stop(trip.source, _no_key(trip.source), LONGEST_WAIT_SECONDS)
+            self._stop(trip.source, error, LONGEST_WAIT_SECONDS)
             return
         parts = [each.entry.body for each in trip.messages]
         request = wire.batch(parts, iso_utc(self._outside.now()), self._plane.key_in_body(key))
@@ -230,7 +248,7 @@ class Courier:
     def _arrived(self, trip: Trip) -> None:
         if self._failures:
             _log.info("Segment takes the outbox's messages again")
-        self._failures, self._trouble = 0, None
+        self._failures, self._trouble, self._paused_until = 0, None, 0.0
         self._delivered.append((self._now(), len(trip.messages)))
         self._done += trip.messages
         self._window.arrived(trip)
@@ -239,12 +257,19 @@ class Courier:
         if error.retryable:
             # Requests that were under way together meet with the same trouble: together they are one failure.
             self._failures = max(self._failures, failures + 1)
+            suspects = error.sent and not isinstance(error, RateLimited)
+            # To find out which message it is that Segment fails over takes many failures, quickly.
+            seen = max(1, self._failures - _BISECTING) if suspects and trip.suspect else self._failures
             for lane in trip.lanes:
                 lane.failures += error.made
-            self._paused_until = max(self._paused_until, self._now() + self._wait_after(self._failures, error))
+            self._paused_until = max(self._paused_until, self._now() + self._wait_after(seen, error))
             self._say(error)
-            if error.sent and not isinstance(error, RateLimited):
+            if len(trip.lanes) == 1:
+                trip.lanes[0].blocked += 1
+            if suspects:
                 self._suspect(trip, error)
+            if self._now() - self._doubted_at >= RENEW_SECONDS:
+                self.read_again()
         elif not error.sent or error.status_code not in _OWN_FAULTS:
             stopped = self._window.sources.get(trip.source)
             failures = stopped.failures + 1 if stopped else 1
@@ -261,7 +286,6 @@ class Courier:
         self._window.narrow(trip)
         if len(trip.lanes) == 1:
             [lane] = trip.lanes
-            lane.blocked += 1
             self._window.block(lane, self._now() + self._wait_after(lane.blocked, error))
 
     def _stop(self, source: str, trouble: SegmentError, seconds: float, failures: int = 0) -> None:
@@ -297,10 +321,14 @@ class Courier:
         await self._outside.sleep(seconds)
 
 
-def _no_key(source: str) -> NotConfigured:
-    setting = "SEGMENT_SOURCES" if source else "SEGMENT_WRITE_KEY"
-    lacking = f"has no source {source!r}" if source else "is not set"
-    return NotConfigured(setting, f"{setting} {lacking} any more, so its messages in the outbox wait.")
+def _real_seconds() -> float:
+    """The clock that a lease goes by, whatever the messages' own says."""
+    return asyncio.get_running_loop().time()
+
+
+def _reason(error: SegmentError) -> str:
+    """What is wrong, and what to do unless it is to wait, which the outbox does by itself."""
+    return error.message if error.retryable and error.code != "outbox_unavailable" else str(error)
 
 
 def _waits(error: SegmentError) -> Line:

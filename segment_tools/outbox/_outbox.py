@@ -110,7 +110,7 @@ class Depth:
 
 
 class Outbox(Protocol):
-    """Messages that were accepted and are not yet delivered to Segment; for one event loop.
+    """Messages that were accepted and are not yet delivered to Segment; for one event loop at a time.
 
     Several outboxes, in several processes, may stand on the same file or server: they see the same. Who delivers is
     one of them alone, the lease's holder, since lanes could not keep their order among several. A message is in one
@@ -169,6 +169,7 @@ class Outbox(Protocol):
         """Whether the holder is the one who delivers for so long from now, alone among all processes.
 
         Whoever is may ask again, to renew it, or for 0 seconds, to give it up. It is free once it has run out.
+        120 seconds is the longest, whatever is asked for: a clock that is set back holds it up no longer than that.
         """
         ...
 
@@ -197,9 +198,11 @@ class Outbox(Protocol):
         ...
 
     async def discard(self, message_ids: Sequence[str]) -> int:
-        """Delete all dead letters and whatever waits with these ids, and forget the ids of what waited; how many.
+        """Delete all dead letters with these ids; of an id that has none, what waits, and forget the id; how many.
 
-        What is being delivered at this moment may be delivered all the same.
+        What waits beside a dead letter stays: it is the mended message, which took the letter's id. So an id that was
+        discarded is not to be discarded again, before looking, where the first time failed. What is being delivered
+        at this moment may be delivered all the same.
         """
         ...
 

@@ -369,19 +369,28 @@ local function gone(fields)
     size = size + #fields.body + overhead
     discarded = discarded + 1
 end
-for index = 2, #ARGV do
-    local id = ARGV[index]
+local function discard(id)
+    local held = redis.call('HGET', letters, id)
+    if held then
+        for letter in string.gmatch(held, '%S+') do
+            gone(fields_of(redis.call('XRANGE', dead, letter, letter)[1]))
+            redis.call('XDEL', dead, letter)
+        end
+        redis.call('HDEL', letters, id)
+        return
+    end
     local place = redis.call('HGET', places, id)
     local fields = place and taken(place, id)
     if fields then
         gone(fields)
         redis.call('HDEL', known, id)
     end
-    for letter in string.gmatch(redis.call('HGET', letters, id) or '', '%S+') do
-        gone(fields_of(redis.call('XRANGE', dead, letter, letter)[1]))
-        redis.call('XDEL', dead, letter)
-    end
-    redis.call('HDEL', letters, id)
+end
+local seen = {}
+for index = 2, #ARGV do
+    local id = ARGV[index]
+    if not seen[id] then discard(id) end
+    seen[id] = true
 end
 if size > 0 then count(-size) end
 return discarded

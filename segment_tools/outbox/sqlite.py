@@ -61,7 +61,7 @@ class SqliteOutbox(SqliteStore):
     ) -> tuple[Mapping[str, Known], frozenset[str]]:
         """See `Outbox.look`."""
         oldest = self._oldest()
-        return await self._worker.read(lambda database: _looked(database, message_ids, lanes, oldest))
+        return await self._reader.read(lambda database: _looked(database, message_ids, lanes, oldest))
 
     async def remember(self, known: Sequence[Known], at: datetime) -> None:
         """See `Outbox.remember`."""
@@ -75,7 +75,7 @@ class SqliteOutbox(SqliteStore):
         """See `Outbox.page`."""
         check_limit(limit)
         values = (_number(after), json.dumps(list(without)), limit)
-        return await self._worker.read(lambda database: _within(database.execute(_PAGE, values), most_bytes))
+        return await self._reader.read(lambda database: _within(database.execute(_PAGE, values), most_bytes))
 
     async def settle(self, delivered: Sequence[Waiting], dead: Sequence[Death]) -> None:
         """See `Outbox.settle`."""
@@ -91,7 +91,7 @@ class SqliteOutbox(SqliteStore):
         seen = self._seen
 
         async def look() -> bool:
-            newest = await self._worker.read(_newest)
+            newest = await self._reader.read(_newest)
             if newest == seen:
                 return False
             self._seen = newest
@@ -101,14 +101,14 @@ class SqliteOutbox(SqliteStore):
 
     async def depth(self) -> Depth:
         """See `Outbox.depth`."""
-        pending, size, dead, oldest = await self._worker.read(lambda database: database.execute(_DEPTH).fetchone())
+        pending, size, dead, oldest = await self._reader.read(lambda database: database.execute(_DEPTH).fetchone())
         return Depth(pending, size, None if oldest is None else moment_of(oldest), dead)
 
     async def dead(self, after: str | None, limit: int) -> DeadPage:
         """See `Outbox.dead`."""
         check_limit(limit)
         values = (_number(after), limit + 1)
-        rows = await self._worker.read(lambda database: database.execute(_DEAD, values).fetchall())
+        rows = await self._reader.read(lambda database: database.execute(_DEAD, values).fetchall())
         items = tuple(_letter(*row) for row in rows[:limit])
         return DeadPage(items, items[-1].cursor if len(rows) > limit else None)
 
@@ -129,6 +129,7 @@ class SqliteOutbox(SqliteStore):
         return ("What waits is lost with this process.",) if self._place == MEMORY else ()
 
     def _opened(self) -> sqlite3.Connection:
+        self._seen = 0  # a file that is made anew counts from the first again
         try:
             return super()._opened()
         except WrongFile as error:
@@ -293,11 +294,15 @@ def _retried(database: sqlite3.Connection, message_ids: Sequence[str] | None, at
 
 
 def _discarded(database: sqlite3.Connection, message_ids: Sequence[str]) -> int:
-    rows = [(each,) for each in message_ids]
-    database.executemany("DELETE FROM known WHERE message_id = ? AND status = 'queued'", rows)
-    waiting = database.executemany("DELETE FROM waiting WHERE message_id = ?", rows).rowcount
-    dead = database.executemany("DELETE FROM dead WHERE message_id = ?", rows).rowcount
-    return max(waiting, 0) + max(dead, 0)  # -1 where there are no ids
+    return sum(_discard(database, each) for each in dict.fromkeys(message_ids))
+
+
+def _discard(database: sqlite3.Connection, message_id: str) -> int:
+    """How many are gone: its dead letters, or else what waits."""
+    if letters := database.execute("DELETE FROM dead WHERE message_id = ?", (message_id,)).rowcount:
+        return letters
+    database.execute("DELETE FROM known WHERE message_id = ? AND status = 'queued'", (message_id,))
+    return database.execute("DELETE FROM waiting WHERE message_id = ?", (message_id,)).rowcount
 
 
 def _newest(database: sqlite3.Connection) -> int:

@@ -121,11 +121,21 @@ def _of_event(name: str, given: object) -> Rule:
             raise PlanFault(f"{at}.properties", "must be an object of name to type or JSON Schema")
         items = cast("dict[str, Any]", described).items()
         held["properties"] = {key: _property(value, f"{at}.properties.{printable(key)}") for key, value in items}
+        _check_required(fields.get("required"), held["properties"], at)
     whole = {
         "type": "object",
         "properties": {"properties": held if described is not None else {**held, "additionalProperties": True}},
     }
     return _compiled(_Head("TRACK", name, 1), whole, at, below=("properties", "properties"))
+
+
+def _check_required(required: object, known: Mapping[str, object], at: str) -> None:
+    """A name that is required and not planned is refused both where it is there and where it is not."""
+    for index, name in enumerate(cast("list[object]", required) if isinstance(required, list) else []):
+        if isinstance(name, str) and name not in known:
+            text = f"{printable(name)!r} is not among the properties, so that no message could satisfy the plan"
+            meant = nearest(name, known)
+            raise PlanFault(f"{at}.required.{index}", f"{text}; did you mean {meant!r}" if meant else text)
 
 
 def _property(given: object, at: str) -> object:

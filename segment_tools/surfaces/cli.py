@@ -179,7 +179,7 @@ def _outbox_options(outbox: argparse.ArgumentParser) -> None:
     outbox.add_argument(
         "action", nargs="?", choices=("look", "flush", "retry", "discard"), default="look", help=actions
     )
-    outbox.add_argument("message_ids", nargs="*", metavar="MESSAGE_ID", help="the messageId of a dead letter")
+    outbox.add_argument("message_ids", nargs="*", metavar="MESSAGE_ID", help="a dead letter, or for discard what waits")
     outbox.add_argument("--seconds", type=_seconds, default=60.0, help="how long flush may take (default: %(default)g)")
     outbox.add_argument("--limit", type=_limit, default=20, metavar="N", help="dead letters to show (default: 20)")
     outbox.add_argument("--json", action="store_true", help="as segment_outbox answers it")

@@ -254,8 +254,13 @@ def _call(given: Namespace) -> int:
     text = _text(given.arguments)
 
     async def once(reachable: Settings) -> dict[str, Any]:
-        async with Segment(reachable) as segment:
+        segment = Segment(reachable)  # not begun: what a call leaves to the outbox begins its delivery
+        if reachable.audit_log is not None:
+            _ = segment.audit
+        try:
             return await dispatch(given.tool, text, segment, origin=_CALL, confirm=_asked_here)
+        finally:
+            await segment.aclose()
 
     with _reachable(settings) as reachable:
         result = asyncio.run(once(reachable))
@@ -300,8 +305,11 @@ def _doctor(given: Namespace) -> int:
     from segment_tools.tools.connection import Connection, shown
 
     async def checked(reachable: Settings) -> Connection:
-        async with Segment(reachable) as segment:
+        segment = Segment(reachable)  # not begun: a look delivers nothing
+        try:
             return shown(await segment.check(given.level))
+        finally:
+            await segment.aclose()
 
     with _reachable(_settings(given)) as reachable:
         report = asyncio.run(checked(reachable))

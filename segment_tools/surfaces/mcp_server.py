@@ -36,11 +36,13 @@ from segment_tools.errors import NotConfigured, SegmentError
 from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
-from segment_tools.surfaces import prompts
+from segment_tools.surfaces import event_resources, prompts
 from segment_tools.surfaces.calls import Calls
+from segment_tools.surfaces.delivered_resources import Deliveries
+from segment_tools.surfaces.outbox_resource import Outbox
 from segment_tools.surfaces.progress import ByProgress
 from segment_tools.surfaces.readiness import Readiness
-from segment_tools.surfaces.resources import Resources
+from segment_tools.surfaces.resources import Provider, Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
 
@@ -77,6 +79,8 @@ OUTBOX = (
     "again. segment_outbox shows what waits and what Segment refused."
 )
 
+EVENTS = " segment_find_event says which event and properties to send for what happened."
+
 
 def instructions(settings: Settings) -> str:
     """What a model should know of the tools that are offered."""
@@ -87,6 +91,7 @@ def instructions(settings: Settings) -> str:
         "triggers": TRIGGERS,
         "outbox": OUTBOX,
         "connection": FIND,
+        "plan": EVENTS,
     }
     return "".join(text for toolset, text in parts.items() if toolset in toolsets)
 
@@ -129,7 +134,7 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         consent = Consent(segment.settings, NAME, segment.outside.monotonic)
     calls = Calls(lasting=lasting, now=segment.outside.now)
     received = _receives(segment.settings)
-    resources = Resources(segment)
+    resources = Resources(_providers(segment))
     runs: list[Server[None]] = []
 
     @asynccontextmanager
@@ -156,13 +161,25 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         lifespan=lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
-        on_list_prompts=prompts.listed,
-        on_get_prompt=prompts.got,
-        **(resources.handlers(lasting=lasting) if received else {}),
+        **prompts.handlers({tool.toolset for tool in offered(segment.settings)}),
+        **resources.handlers(lasting=lasting),
     )
     if consent:
         server.middleware.append(consent.boundary)
     return server
+
+
+def _providers(segment: Segment) -> list[Provider]:
+    """The kinds of resource that go with the tools that are offered."""
+    toolsets = {tool.toolset for tool in offered(segment.settings)}
+    found: list[Provider] = []
+    if "triggers" in toolsets:
+        found.append(Deliveries(segment))
+    if "outbox" in toolsets:
+        found.append(Outbox(segment))
+    if "plan" in toolsets:
+        found += [event_resources.plan(segment), event_resources.spec()]
+    return found
 
 
 def _receives(settings: Settings) -> bool:
@@ -246,7 +263,7 @@ def http_app(
 ) -> Starlette:
     """Streamable HTTP at `/mcp`, stateless, `/healthz`, `/readyz`, and with a webhook secret `/webhooks/segment`.
 
-    With `SEGMENT_METRICS` also `/metrics`; without the packages for it, `NotConfigured` is raised.
+    `/metrics` answers with `SEGMENT_METRICS`; without the packages for it, `NotConfigured` is raised.
 
     Answers are JSON, but for those to who asks for progress: they are streams of events, which can carry it.
 
@@ -279,9 +296,8 @@ def http_app(
         Route("/mcp", calls),
         Route("/healthz", _healthy, methods=["GET"]),
         Route("/readyz", Readiness(segment).answer, methods=["GET"]),
+        Route("/metrics", metrics.answer if metrics else _unmeasured, methods=["GET"]),
     ]
-    if metrics:
-        routes.append(Route("/metrics", metrics.answer, methods=["GET"]))
     if segment.settings.webhook_secret is not None:
         from segment_tools.surfaces.receiver import webhook_route
 
@@ -340,6 +356,11 @@ def listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+async def _unmeasured(_: Request) -> Response:
+    text = "Nothing is counted here: set SEGMENT_METRICS=true, which needs pip install 'segment-tools[metrics]'."
+    return JSONResponse({"error": text}, status_code=404)
 
 
 async def _healthy(_: Request) -> Response:

@@ -13,11 +13,11 @@ from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import connection, finding, outbox, profiles, tracking, triggers
+from segment_tools.tools import connection, events, finding, outbox, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._audited import audited
 from segment_tools.tools._result import Result, failure, output_schema, success
-from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
+from segment_tools.tools._tool import Caller, Schema, Tool, description, input_schema
 
 __all__ = [
     "PROGRAM",
@@ -28,6 +28,7 @@ __all__ = [
     "audited",
     "call",
     "definition",
+    "description",
     "input_schema",
     "lacking",
     "named",
@@ -47,6 +48,7 @@ TOOLS: tuple[Tool, ...] = (
     *outbox.TOOLS,
     *connection.TOOLS,
     *finding.TOOLS,
+    *events.TOOLS,
 )
 
 
@@ -73,7 +75,7 @@ def definition(tool: Tool, settings: Settings) -> Schema:
     return {
         "name": tool.name,
         "title": tool.title,
-        "description": tool.description,
+        "description": description(tool, settings),
         "inputSchema": input_schema(tool, settings),
         "outputSchema": output_schema(tool),
         "annotations": {
@@ -81,7 +83,7 @@ def definition(tool: Tool, settings: Settings) -> Schema:
             "readOnlyHint": tool.read_only,
             "destructiveHint": tool.destructive,
             "idempotentHint": tool.idempotent,
-            "openWorldHint": True,
+            "openWorldHint": tool.open_world,
         },
     }
 

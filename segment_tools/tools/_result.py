@@ -16,6 +16,10 @@ REFUSED, ANSWERED, TROUBLE = -1, 200, 500
 """`statusCode`: refused before sending; Segment answered; no answer, or one that may change (429, 5xx)."""
 
 
+_DECIMALS = 3
+"""Of seconds: as finely as Segment tells time."""
+
+
 class Result(Answer):
     """The superset of what the tools that send answer."""
 
@@ -180,7 +184,7 @@ def _fault(error: SegmentError, receipt: Receipt) -> Fault:
         message=error.message,
         hint=_hint(error, receipt) or None,
         retryable=error.retryable,
-        retry_after_seconds=error.retry_after_seconds,
+        retry_after_seconds=error.retry_after_seconds and round(error.retry_after_seconds, _DECIMALS),
         problems=[_listed(problem) for problem in problems] if listed else None,
     )
 
