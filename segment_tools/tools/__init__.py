@@ -7,6 +7,7 @@ from typing import Any, cast
 from segment_tools import telemetry
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
+from segment_tools.guard import Confirm, Origin
 from segment_tools.receipt import Receipt
 from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
@@ -14,24 +15,31 @@ from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
 from segment_tools.tools import connection, events, finding, outbox, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
+from segment_tools.tools._audited import audited
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, description, input_schema
 
 __all__ = [
+    "PROGRAM",
     "TOOLS",
     "Answer",
     "Progress",
     "Tool",
+    "audited",
     "call",
     "definition",
     "description",
     "input_schema",
     "lacking",
+    "named",
     "offered",
     "output_schema",
     "refused",
     "untold",
 ]
+
+PROGRAM = Origin()
+"""Who calls where nobody says so: this program itself."""
 
 TOOLS: tuple[Tool, ...] = (
     *tracking.TOOLS,
@@ -86,13 +94,15 @@ async def call(
     segment: Segment,
     progress: Progress = untold,
     call_id: str | None = None,
+    origin: Origin = PROGRAM,
+    confirm: Confirm | None = None,
 ) -> Answer:
     """What the tool answers, be it success or failure; nothing that went wrong on purpose is raised."""
     tool = None
     try:
         tool = _found(name, segment.settings)
         caller, own = _routed(tool, dict(arguments or {}), segment.settings, progress)
-        caller = replace(caller, call_id=call_id)
+        caller = replace(caller, call_id=call_id, tool=name, origin=origin, confirm=confirm)
         needs_id = tool.answer is Receipt and segment.settings.anonymous_id == "require"
         parsed = parse(tool.arguments, own, identity=needs_id)
         done = await tool.run(parsed, segment, caller)
@@ -123,11 +133,16 @@ def refused(error: SegmentError) -> Answer:
     return failure(None, error)
 
 
+def named(name: str) -> Tool | None:
+    """The tool of this name, offered or not."""
+    return next((tool for tool in TOOLS if tool.name == name), None)
+
+
 def _found(name: str, settings: Settings) -> Tool:
     tools = {tool.name: tool for tool in offered(settings)}
     if name in tools:
         return tools[name]
-    if tool := next((tool for tool in TOOLS if tool.name == name), None):
+    if tool := named(name):
         if tool.toolset in settings.toolsets and (setting := settings.lacking(tool.toolset)):
             missing = lacking(tool.toolset, settings)
             hint = f"Ask whoever runs this server to set {missing}."

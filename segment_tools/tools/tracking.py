@@ -224,7 +224,7 @@ async def segment_batch(message: BatchArguments, segment: Segment, caller: Calle
     'accepted' is no proof that Segment keeps them.
     """
     messages, overruled = message.messages(identity=segment.settings.anonymous_id == "require")
-    receipt = await segment.send_batch(messages, source=caller.source, write_key=caller.write_key, call=caller.call_id)
+    receipt = await caller.send_batch(segment, messages)
     return receipt.with_warnings(overruled)
 
 
