@@ -38,6 +38,9 @@ MOST_WAITING = 100
 TEST_EVENT = Track(event="App Sync Test", user_id="test", properties={"test": True})
 """What the connection test writes where it is asked to: S0's test event."""
 
+_FULL, _LONG_SECONDS = 0.95, 300.0
+"""Ours: from when on an outbox is said to be full, and what waits to wait too long."""
+
 SANDBOX_SECONDS, SANDBOX_BYTES = 5.0, 512 * 1024
 """For a look into a sandbox on this machine."""
 
@@ -324,6 +327,13 @@ class Segment:
         if (courier := self.courier) is None:
             return "Not asked: a dry run keeps nothing."
         depth, remarks = await courier.outbox.depth(), await courier.outbox.remarks()
+        hint = "segment-tools outbox shows what waits; the log of the server that delivers it says why."
+        if depth.bytes > _FULL * self.settings.outbox_max_bytes:
+            raise Unavailable(f"It is full: {depth.pending} messages wait, {depth.dead} are dead letters.", hint=hint)
+        waited = (self._outside.now() - depth.oldest_at).total_seconds() if depth.oldest_at else 0.0
+        if waited > _LONG_SECONDS or courier.trouble:
+            why = f" {courier.trouble[0]}" if courier.trouble else ""
+            raise Unavailable(f"{depth.pending} messages wait, the first for {waited:.0f} seconds.{why}", hint=hint)
         dead = f", {depth.dead} dead letters" if depth.dead else ""
         return " ".join([f"Waiting: {depth.pending}{dead}. Delivery is {self.settings.delivery}.", *remarks])
 

@@ -512,6 +512,23 @@ async def test_delivery_goes_on_once_the_outbox_can_be_written_again(address: st
     assert plane.ids == ["message-1"]
 
 
+async def test_the_connection_test_says_that_an_outbox_is_full_or_stuck(address: str) -> None:
+    plane, time = Plane(down=httpx.Response(503)), Time()
+    there = {"data_plane_url": "http://127.0.0.1:1", "flush_seconds": 0, "delivery": "queued"}
+    async with client(plane, address, **there, outbox_max_bytes=64 * 1024) as segment:
+        await segment.send(track(1, properties={"text": "x" * 31_000}))
+        await segment.send(track(2, properties={"text": "x" * 31_500}))
+        full = next(check for check in (await segment.check()).checks if check.name == "outbox")
+    assert (full.ok, "full" in full.message) == (False, True)
+    plane.down = httpx.Response(403)
+    async with client(plane, address, time, **there) as segment:
+        await segment.send(track(3))
+        assert segment.courier is not None
+        await until(lambda: bool(segment.courier and segment.courier.trouble))
+        stuck = next(check for check in (await segment.check()).checks if check.name == "outbox")
+    assert (stuck.ok, "403" in stuck.message) == (False, True)
+
+
 # --- a call repeated ---
 
 
