@@ -325,7 +325,7 @@ def test_a_failed_call_is_a_warning(environ: dict[str, str]) -> None:
 def test_a_refused_call_is_information(environ: dict[str, str]) -> None:
     assert logged(environ, {PERSON: KEY}) == []
     (line,) = logged(environ, {PERSON: KEY}, "--log-level", "info")
-    assert line == "INFO segment_tools.messages: refused count=1 error=missing_field"
+    assert line == "INFO segment_tools.messages: refused count=1 error=unknown_argument"
 
 
 async def test_deliveries_of_the_outbox_are_logged(caplog: pytest.LogCaptureFixture) -> None:
