@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -21,6 +22,7 @@ from segment_tools.receipt import Receipt, Warned
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
 from segment_tools.spec.messages import AnyMessage
+from segment_tools.spec.privacy import Redaction
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.stamping import Stamped, derived, stamped
 
@@ -48,6 +50,8 @@ class Sender:
 
     def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane) -> None:
         self._settings, self._outside, self._plane = settings, outside, plane
+        key = settings.redact_key.get_secret_value() if settings.redact_key else ""
+        self._redaction = Redaction(settings.redact, key)
         self._courier: Courier | None = None
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -93,9 +97,7 @@ class Sender:
     ) -> Receipt:
         """See `Segment.send`. `call` is what a repeat of the same call has in common with it, if anything."""
         now = self._outside.now()
-        generate = self._settings.anonymous_id == "generate"
-        derive = derived(call) if call is not None and self._settings.derive_message_id else None
-        done, remarks = stamped(messages, indices, self._outside, now, anonymous=generate, derive=derive)
+        done, remarks = self._prepared(messages, indices, call, now)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             requests = to_requests(receipt.messages, iso_utc(now), None)
@@ -106,6 +108,15 @@ class Sender:
         job = _Job(done, pack(done), pack, found, receipt)
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
+
+    def _prepared(
+        self, messages: Sequence[AnyMessage], indices: Sequence[int | None], call: str | None, now: datetime
+    ) -> tuple[list[Stamped], list[Warned]]:
+        """The messages as they may leave: nothing but this is sent, kept, remembered, logged or shown."""
+        generate = self._settings.anonymous_id == "generate"
+        derive = derived(call) if call is not None and self._settings.derive_message_id else None
+        redacted = [self._redaction.of(message) for message in messages]
+        return stamped(redacted, indices, self._outside, now, anonymous=generate, derive=derive)
 
     def _packed(
         self, to_requests: ToRequests, sent_at: str, route: Route, messages: Sequence[Stamped]

@@ -28,6 +28,8 @@ from segment_tools.setting_types import (
     OutboxAddress,
     Patterns,
     PrivateKey,
+    Redactions,
+    RedactKey,
     RedisAddress,
     Secret,
     Sources,
@@ -103,6 +105,16 @@ class Settings(BaseModel):
         default=TOOLSETS,
         description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
         "Profiles, triggers and outbox also need what they are configured with.",
+    )
+    redact_key: RedactKey | None = Field(
+        default=None,
+        description="Key that `SEGMENT_REDACT` hashes with (HMAC-SHA256), 16 characters or more. Keep it: under "
+        "another, the same value has another hash. Secret.",
+    )
+    redact: Redactions = Field(
+        default_factory=dict[str, Literal["drop", "mask", "hash"]],
+        description="What is done with somebody's data before it leaves, is kept or shown: a JSON object, or a file of "
+        "one, of field to `drop`, `mask` or `hash`: [Privacy](#privacy).",
     )
     timeout_seconds: float = Field(
         default=30.0,
@@ -261,6 +273,13 @@ class Settings(BaseModel):
             raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
         return value
 
+    @field_validator("redact")
+    @classmethod
+    def _hashes_need_a_key(cls, value: Mapping[str, str], found: ValidationInfo) -> Mapping[str, str]:
+        if "hash" in value.values() and found.data.get("redact_key") is None:
+            raise wrong("hashes, which needs SEGMENT_REDACT_KEY: make one with openssl rand -hex 32")
+        return value
+
     @field_validator("delivery")
     @classmethod
     def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
@@ -358,7 +377,14 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every configured key, to keep out of what leaves."""
-        named = (self.write_key, self.profile_token, self.webhook_secret, self.rate_limit, self.oauth_private_key)
+        named = (
+            self.write_key,
+            self.profile_token,
+            self.webhook_secret,
+            self.rate_limit,
+            self.oauth_private_key,
+            self.redact_key,
+        )
         keys = [*self.sources.values(), *(key for key in named if key)]
         return tuple(key.get_secret_value() for key in keys)
 
