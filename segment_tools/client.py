@@ -264,7 +264,12 @@ class Segment:
         return " ".join([f"Waiting: {depth.pending}{dead}. Delivery is {self.settings.delivery}.", *remarks])
 
     async def _send_test(self, source: str | None) -> Receipt:
-        return await self.send(Track(event="App Sync Test", user_id="test", properties={"test": True}), source=source)
+        # It is nobody's, so that nobody agreed to anything.
+        context: dict[str, Any] | None = (
+            {"consent": {"categoryPreferences": {}}} if self.settings.require_consent else None
+        )
+        test = Track(event="App Sync Test", user_id="test", properties={"test": True}, context=context)
+        return await self.send(test, source=source)
 
 
 def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wire.Request]:

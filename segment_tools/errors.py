@@ -28,7 +28,8 @@ class Problem:
     """One thing that is wrong with a message, and how to mend it."""
 
     code: str
-    """Stable, in snake_case: missing_field, invalid_value, unknown_argument, too_large, duplicate_message_id."""
+    """Stable, in snake_case: missing_field, invalid_value, unknown_argument, too_large, duplicate_message_id,
+    secret_in_message."""
     message: str
     hint: str = ""
     field: str | None = None

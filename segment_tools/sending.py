@@ -19,10 +19,12 @@ from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Unavailable, Undelivered
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
 from segment_tools.receipt import Receipt, Warned
+from segment_tools.redaction import forms
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
+from segment_tools.spec.credentials import Secrets
 from segment_tools.spec.messages import AnyMessage
-from segment_tools.spec.privacy import Redaction
+from segment_tools.spec.privacy import Redaction, has_consent, no_consent
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.stamping import Stamped, derived, stamped
 
@@ -52,6 +54,7 @@ class Sender:
         self._settings, self._outside, self._plane = settings, outside, plane
         key = settings.redact_key.get_secret_value() if settings.redact_key else ""
         self._redaction = Redaction(settings.redact, key)
+        self._secrets = Secrets(form for secret in settings.secrets for form in forms(secret))
         self._courier: Courier | None = None
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -116,7 +119,13 @@ class Sender:
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
         redacted = [self._redaction.of(message) for message in messages]
-        return stamped(redacted, indices, self._outside, now, anonymous=generate, derive=derive)
+        return stamped(redacted, indices, self._outside, now, anonymous=generate, derive=derive, judge=self._problems)
+
+    def _problems(self, fields: Mapping[str, Any]) -> list[Problem]:
+        """What this server's settings have against the message."""
+        found = self._secrets.problems(fields) if self._settings.block_secrets else []
+        unasked = self._settings.require_consent and not has_consent(fields)
+        return [*found, no_consent()] if unasked else found
 
     def _packed(
         self, to_requests: ToRequests, sent_at: str, route: Route, messages: Sequence[Stamped]

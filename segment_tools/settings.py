@@ -116,6 +116,15 @@ class Settings(BaseModel):
         description="What is done with somebody's data before it leaves, is kept or shown: a JSON object, or a file of "
         "one, of field to `drop`, `mask` or `hash`: [Privacy](#privacy).",
     )
+    block_secrets: bool = Field(
+        default=True,
+        description="`true` refuses a message that holds what is plainly a credential or a payment card's number: "
+        "[Privacy](#privacy).",
+    )
+    require_consent: bool = Field(
+        default=False,
+        description="`true` refuses a message without `context.consent.categoryPreferences`.",
+    )
     timeout_seconds: float = Field(
         default=30.0,
         gt=0,

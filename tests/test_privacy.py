@@ -300,3 +300,46 @@ def test_a_hash_needs_a_key() -> None:
         segment_settings(redact='{"email": "hash"}')
     assert SECRET in segment_settings(**CHOSEN).secrets
     assert SECRET not in repr(segment_settings(**CHOSEN))
+
+
+CONSENT = {"categoryPreferences": {"Advertising": False, "Analytics": True}, "version": 2}
+
+
+@pytest.mark.parametrize("context", [None, {}, {"consent": {}}, {"ip": "1.2.3.4"}])
+async def test_a_message_without_consent_is_refused_where_it_is_required(context: Any) -> None:
+    upstream = accepting()
+    message = {"event": "A", "userId": "u1", "context": context}
+    segment = Segment(segment_settings(require_consent="true"), transport=upstream.transport())
+    answers = [
+        await dispatch("segment_track", message, segment),
+        await dispatch("segment_batch", {"batch": [{"type": "track", **message}]}, segment),
+    ]
+    for answer in answers:
+        assert "context.consent" in answer["errorMessage"]
+        assert "categoryPreferences" in answer["error"]["hint"]
+        assert answer["error"]["field"].startswith("context.consent")
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("consent", [CONSENT, {"categoryPreferences": {}}])
+@pytest.mark.parametrize("required", ["true", "false"])
+async def test_consent_is_passed_on_as_it_is(consent: Any, required: str) -> None:
+    upstream = accepting()
+    segment = Segment(segment_settings(require_consent=required), transport=upstream.transport())
+    message = {"event": "A", "userId": "u1", "context": {"consent": consent}}
+    assert (await dispatch("segment_track", message, segment))["success"]
+    assert json.loads(upstream.requests[0].content)["context"]["consent"] == consent
+
+
+async def test_a_batch_may_tell_consent_once() -> None:
+    segment = Segment(segment_settings(require_consent="true"), transport=accepting().transport())
+    batch = {"batch": [{"type": "page", "userId": "u1"}], "context": {"consent": CONSENT}}
+    assert (await dispatch("segment_batch", batch, segment))["success"]
+
+
+async def test_the_connection_tests_event_agrees_to_nothing() -> None:
+    with Sandbox() as sandbox:
+        chosen = segment_settings(require_consent="true", data_plane_url=sandbox.url)
+        async with Segment(chosen) as segment:
+            assert (await dispatch("segment_test_connection", {"level": "send"}, segment))["messageId"]
+        assert arrived(sandbox)[0]["context"]["consent"] == {"categoryPreferences": {}}

@@ -52,6 +52,8 @@ WRONG = {
         "{" * 20_000,
     ],
     "SEGMENT_REDACT_KEY": ["hunter2", "hunter2 hunter2 hunter2"],
+    "SEGMENT_BLOCK_SECRETS": ["maybe"],
+    "SEGMENT_REQUIRE_CONSENT": ["maybe"],
     "SEGMENT_PROFILE_TOKEN": ["hunter2 secret", "caf\u00e9"],
     "SEGMENT_SPACE_ID": ["spa/../x", "a b"],
     "SEGMENT_PROFILE_URL": ["http://profiles.segment.com", "https://user:hunter2-secret@profiles.segment.com"],

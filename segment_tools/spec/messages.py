@@ -24,7 +24,8 @@ class _Message(Arguments):
     anonymous_id: Id = Field(default=None, description="Id of a visitor; needed without userId")
     context: MessageContext = Field(
         default=None,
-        description="ip, locale, timezone, userAgent, campaign{name,source,medium,term,content}, app, device, os",
+        description="ip, locale, timezone, userAgent, campaign{name,source,medium,term,content}, app, device, os, "
+        "consent",
     )
     integrations: Integrations = Field(default=None, description="Destinations: {'All': false, 'Mixpanel': true}")
     timestamp: Timestamp = Field(default=None, description="ISO 8601; default now")

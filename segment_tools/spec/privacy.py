@@ -1,4 +1,4 @@
-"""What an operator's rules make of somebody's data: fields dropped, masked or hashed, by their names."""
+"""What an operator's rules make of somebody's data: fields dropped, masked or hashed by their names; and consent."""
 
 import hmac
 import json
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
+from segment_tools.errors import Problem
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.values import KeyTwice, unique
 
@@ -145,6 +146,26 @@ class Redaction:
             return [self._acted(each, "hash") for each in cast("Sequence[Any]", value)]
         text = _plain(value).encode(errors="surrogatepass")
         return hmac.digest(self._key, text, "sha256").hex()
+
+
+def has_consent(fields: Mapping[str, Any]) -> bool:
+    """Whether the message tells what its user agreed to; an empty map says no to everything.
+
+    Source: https://segment.com/docs/privacy/consent-management/consent-in-segment-connections/.
+    """
+    context: Mapping[str, Any] = fields.get("context") or {}
+    consent = context.get("consent")
+    return isinstance(consent, dict) and "categoryPreferences" in consent
+
+
+def no_consent() -> Problem:
+    """The problem of a message that does not tell it."""
+    text = "context.consent.categoryPreferences is required here."
+    hint = (
+        'Pass what the user chose, not a guess: context {"consent": {"categoryPreferences": {"Advertising": false, '
+        '"Analytics": true}}}, with your own categories; {} says no to all.'
+    )
+    return Problem("missing_field", text, hint, "context.consent.categoryPreferences")
 
 
 def _stricter(*actions: Action | None) -> Action | None:
