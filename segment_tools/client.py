@@ -230,10 +230,26 @@ class Segment:
             NotConfigured: no write key.
             Rejected, Unavailable: with `receipt`.
         """
-        if not messages:
-            raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
+        _refuse_none(messages)
         route = partial(route_of, self.settings, source, write_key)
         return await self._sender.send(messages, list(range(len(messages))), wire.batches, route, call)
+
+    async def preview(self, message: AnyMessage) -> Receipt:
+        """What a dry run of `send` answers, under any settings; nothing is sent or kept, and no key is needed.
+
+        Raises:
+            InvalidMessage: `send` would, too.
+        """
+        return self._sender.preview([message], [None], _single)
+
+    async def preview_batch(self, messages: Sequence[AnyMessage], indices: Sequence[int] | None = None) -> Receipt:
+        """What a dry run of `send_batch` answers; problems and warnings name the messages by these `indices`.
+
+        Raises:
+            InvalidMessage: `send_batch` would, too.
+        """
+        _refuse_none(messages)
+        return self._sender.preview(messages, indices or list(range(len(messages))), wire.batches)
 
     async def check(self, level: Level = "probe") -> Report:
         """Whether the credentials and addresses work; only the level `send` writes anything, S0's test event.
@@ -270,6 +286,11 @@ class Segment:
         )
         test = Track(event="App Sync Test", user_id="test", properties={"test": True}, context=context)
         return await self.send(test, source=source)
+
+
+def _refuse_none(messages: Sequence[AnyMessage]) -> None:
+    if not messages:
+        raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
 
 
 def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wire.Request]:

@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 _SHORTEST_SECRET = 8
-_HIDDEN = "[secret]"
+HIDDEN = "[secret]"
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
@@ -17,7 +17,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
     """
     for secret in sorted(secrets, key=len, reverse=True):
         for form in forms(secret):
-            text = text.replace(form, _HIDDEN)
+            text = text.replace(form, HIDDEN)
     return text
 
 

@@ -16,10 +16,10 @@ from segment_tools import wire
 from segment_tools.attempts import Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery import Courier
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Unavailable, Undelivered
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem, TooLarge, Unavailable, Undelivered
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
 from segment_tools.receipt import Receipt, Warned
-from segment_tools.redaction import forms
+from segment_tools.redaction import HIDDEN, forms
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
 from segment_tools.spec.credentials import Secrets
@@ -103,14 +103,31 @@ class Sender:
         done, remarks = self._prepared(messages, indices, call, now)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
-            requests = to_requests(receipt.messages, iso_utc(now), None)
-            return replace(receipt, status="dry_run", requests=tuple(json.loads(each.body) for each in requests))
+            return self._unsent(receipt, done, to_requests, now)
         if self._closing:
             raise _with_receipt(_ending(), receipt)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
         job = _Job(done, pack(done), pack, found, receipt)
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
+
+    def preview(
+        self, messages: Sequence[AnyMessage], indices: Sequence[int | None], to_requests: ToRequests
+    ) -> Receipt:
+        """What a dry run of the same call answers, under any settings: without a key, and nothing is kept of it."""
+        now = self._outside.now()
+        done, remarks = self._prepared(messages, indices, None, now)
+        receipt = Receipt("dry_run", tuple(each.fields for each in done), warnings=tuple(remarks))
+        return self._unsent(receipt, done, to_requests, now)
+
+    def _unsent(self, receipt: Receipt, done: Sequence[Stamped], to_requests: ToRequests, now: datetime) -> Receipt:
+        key = HIDDEN if self._settings.uses_oauth else None
+        try:
+            requests = to_requests(receipt.messages, iso_utc(now), key)
+        except TooLarge as error:
+            raise TooLarge([replace(each, index=done[each.index or 0].index) for each in error.problems]) from None
+        bodies = tuple(json.loads(each.body) for each in requests)
+        return replace(receipt, status="dry_run", requests=bodies, sizes=tuple(len(each.body) for each in requests))
 
     def _prepared(
         self, messages: Sequence[AnyMessage], indices: Sequence[int | None], call: str | None, now: datetime

@@ -11,7 +11,7 @@ from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import connection, finding, outbox, profiles, tracking, triggers
+from segment_tools.tools import connection, finding, outbox, previewing, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
@@ -38,6 +38,7 @@ TOOLS: tuple[Tool, ...] = (
     *outbox.TOOLS,
     *connection.TOOLS,
     *finding.TOOLS,
+    *previewing.TOOLS,
 )
 
 

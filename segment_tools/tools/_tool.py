@@ -113,7 +113,7 @@ class _PlainSchema(GenerateJsonSchema):
 def schema_of(model: type[BaseModel]) -> Schema:
     """The model as one flat JSON Schema in Segment's names; `type` is implied by the tool, so it is left out."""
     found = model.model_json_schema(by_alias=True, schema_generator=_PlainSchema)
-    properties: Schema = {key: value for key, value in found["properties"].items() if key != "type"}
+    properties: Schema = {key: value for key, value in found["properties"].items() if "const" not in value}
     ordered = sorted(properties, key=lambda key: ORDER.index(key) if key in ORDER else -1)
     required = [name for name in ordered if name in _required(model)]
     return {
