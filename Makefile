@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check unit lint types layers generate wheel bench-sandbox clean help
+.PHONY: demo test check unit lint types layers generate wheel bench-sandbox bench-plan bench-delivery soak clean help
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -33,7 +33,7 @@ wheel: .venv/test ## build the wheel, and test what is in it
 	rm -rf dist .venv/wheel
 	$(PIP) wheel --no-deps --wheel-dir dist .
 	$(PIP) install --no-deps --target .venv/wheel dist/segment_tools-*.whl
-	WHEEL_UNDER_TEST=$(CURDIR)/.venv/wheel PYTHONPATH=$(CURDIR)/.venv/wheel $(BIN)/pytest $(TESTS)
+	WHEEL_UNDER_TEST=$(CURDIR)/.venv/wheel PYTHONPATH=$(CURDIR)/.venv/wheel $(BIN)/pytest -n auto $(TESTS)
 
 unit: .venv/test ## the tests against the checkout, for work on it: make unit TESTS="-k batch"
 	$(BIN)/pytest $(TESTS)
@@ -53,6 +53,15 @@ generate: .venv/test ## write anew what is generated: snapshots and the README's
 
 bench-sandbox: .venv/run ## measure the sandbox beside a bare route: make bench-sandbox BENCH="--rounds 3"
 	$(BIN)/python benchmarks/sandbox.py $(BENCH)
+
+bench-plan: .venv/test ## measure tracking plans: make bench-plan BENCH="--rules 10000"
+	$(BIN)/python benchmarks/plan.py $(BENCH)
+
+bench-delivery: .venv/test ## measure calls and deliveries beside bare HTTP: make bench-delivery BENCH="--rounds 3"
+	$(BIN)/python benchmarks/delivery.py $(BENCH)
+
+soak: .venv/run ## see that servers stay small under steady calls: make soak SOAK="--minutes 3"
+	$(BIN)/python benchmarks/soak.py $(SOAK)
 
 clean: ## forget what was set up and built
 	rm -rf .venv .cache dist build

@@ -4,6 +4,7 @@ import ast
 import json
 from pathlib import Path
 
+from segment_tools.remarks import REMARKS
 from segment_tools.settings import TOOLSETS, Settings
 from segment_tools.tools import TOOLS, definition
 
@@ -86,7 +87,22 @@ def rules_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"tools": tool_table, "settings": settings_table, "rules": rules_table, "parity": parity_table}
+def warnings_table() -> str:
+    """Every warning by its code, and what it says of a field."""
+    lines = ["| code | what it says |", "|---|---|"]
+    for code, text in REMARKS.items():
+        shown = text.replace("{field}", "*field*").replace("{known!r}", "*name*").replace("{known}", "*this*")
+        lines.append(f"| `{code}` | {shown} |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "tools": tool_table,
+    "warnings": warnings_table,
+    "settings": settings_table,
+    "rules": rules_table,
+    "parity": parity_table,
+}
 
 
 def readme(text: str) -> str:

@@ -46,15 +46,16 @@ async def attempted(
     Raises:
         Undelivered: the last attempt's; `sent` tells whether any of them reached Segment, `attempts` their number.
     """
-    number, reached = 0, False
+    failures, number, reached = 0, 0, False
     while True:
         left = deadline - outside.monotonic()
         try:
             return await attempt(number, max(0.001, min(left, ATTEMPT_SECONDS))), number + 1
         except Undelivered as error:
-            error.attempts = number = number + 1
+            failures, number = failures + 1, number + error.made
+            error.attempts = number
             error.sent = reached = reached or error.sent
-            wait = wait_before_next(number, error, deadline - outside.monotonic(), outside.jitter())
+            wait = wait_before_next(failures, error, deadline - outside.monotonic(), outside.jitter())
             if wait is None:
                 raise
         await outside.sleep(wait)

@@ -31,7 +31,12 @@ _SETTINGS_BYTES = 2_000_000
 _MOST_DESTINATIONS, _LONGEST_NAME = 500, 100
 _LONG_KEY, _SHOWN_OF_KEY = 16, 4
 _NO_SPACE = "SEGMENT_SPACE_ID is not set: each look-up of a profile then needs spaceId."
-_SETTINGS = {"inbox": "what SEGMENT_INBOX names", "outbox": "what SEGMENT_OUTBOX names", "oauth app": "the network"}
+_SETTINGS = {
+    "inbox": "what SEGMENT_INBOX names",
+    "outbox": "what SEGMENT_OUTBOX names",
+    "oauth app": "the network",
+    "tracking plan": "the network and SEGMENT_PUBLIC_API_URL",
+}
 _UNHEARD = "Over stdio no webhook is received without SEGMENT_WEBHOOK_PORT; segment-tools http receives on its own."
 
 
@@ -160,9 +165,8 @@ class Checks:
         try:
             answer = await transport.get(path, headers, self._seconds, _SETTINGS_BYTES)
         except SegmentError as error:
-            setting = transport.service.setting
             failed = None if _is_source(check) else False
-            hint = f"Check the network and {setting}."
+            hint = self._settings_hint if _is_source(check) else f"Check the network and {transport.service.setting}."
             known = "unknown" if _is_source(check) else None
             text = hidden(error.message, self._settings.secrets)
             return replace(check, ok=failed, reachable=False, message=text, hint=hint, key_status=known)
@@ -190,7 +194,17 @@ class Checks:
             hint = "Copy the key from Segment > Sources > your source > Settings > API Keys."
             return replace(check, ok=False, message=text, hint=hint, key_status="unknown_key")
         text = f"Whether Segment knows the key is not known: its settings answered {answer.status} without settings."
-        return replace(check, message=text, hint="Check SEGMENT_CDN_URL.", key_status="unknown")
+        return replace(check, message=text, hint=self._settings_hint, key_status="unknown")
+
+    @property
+    def _settings_hint(self) -> str:
+        """What to look at where a source's settings are not told: the setting that the address came from, if any."""
+        settings = self._settings
+        if settings.cdn_url:
+            return "Check the network and SEGMENT_CDN_URL."
+        if settings.may_be_sandbox:
+            return "See what answers at SEGMENT_DATA_PLANE_URL."
+        return f"Check the network, and whether {CDN} can be reached; then try again."
 
     @property
     def _speaks_for_segment(self) -> bool:
@@ -247,6 +261,9 @@ def configured(settings: Settings) -> Report:
         checks.append(Check("outbox", True, f"Not asked. Delivery is {settings.delivery}.", _place(settings.outbox)))
     if settings.uses_oauth:
         checks.append(Check("oauth app", True, "Set.", settings.oauth_endpoint))
+    if plan := settings.tracking_plan:
+        place = settings.public_api_endpoint if settings.segment_plan else plan
+        checks.append(Check("tracking plan", True, f"Set. The policy is {settings.tracking_plan_policy}.", place))
     if not settings.has_key:
         hint = "Set SEGMENT_WRITE_KEY to the write key of a source, or SEGMENT_SOURCES."
         checks.insert(1, Check("write key", False, "Not set: no message can be sent.", hint=hint))

@@ -11,16 +11,19 @@ from platformdirs import user_data_path
 from segment_tools import wire
 from segment_tools.attempts import Surroundings
 from segment_tools.checking import Checks, Level, Report
-from segment_tools.data_plane import DataPlane
+from segment_tools.data_plane import DataPlane, Outcome
 from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
 from segment_tools.inbox import Inbox, Retention, open_inbox
+from segment_tools.plan_source import PlanSource
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt
 from segment_tools.reception import Reception
 from segment_tools.sending import Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
+from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.messages import AnyMessage, Track
 from segment_tools.spec.profiles import Asked
 from segment_tools.spec.webhooks import Delivery
@@ -49,17 +52,35 @@ class Segment:
         *,
         transport: Transport | None = None,
         profiles: Transport | None = None,
+        public_api: Transport | None = None,
         surroundings: Surroundings | None = None,
+        planned_events: Sequence[KnownEvent] = (),
     ) -> None:
         self.settings = settings
+        self._planned_events = planned_events
+        self._made_quiet: tuple[Sequence[KnownEvent], Quiet] = ((), Quiet(settings.warnings_off, frozenset()))
         self._transport = transport or Transport(settings.endpoint)
         self._outside = surroundings or Surroundings()
         self._plane = DataPlane(settings, self._outside, self._transport)
-        self._sender = Sender(settings, self._outside, self._plane)
+        self._plans = PlanSource(settings, self._outside, public_api)
+        self._sender = Sender(settings, self._outside, self._plane, self._plans, self._quiet)
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
         self._waiting = 0
         self.reception = Reception()
+
+    @property
+    def planned_events(self) -> Sequence[KnownEvent]:
+        """The events of the tracking plan, as far as it is read: these go before those of Segment's own spec."""
+        return self._planned_events or self._plans.events
+
+    def _quiet(self) -> Quiet:
+        """Which warnings are not given; made anew only with another plan, which may name thousands of events."""
+        events, (known, quiet) = self.planned_events, self._made_quiet
+        if known is not events:
+            quiet = Quiet(self.settings.warnings_off, frozenset(event.name for event in events))
+            self._made_quiet = (events, quiet)
+        return quiet
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -69,12 +90,13 @@ class Segment:
         await self.aclose()
 
     def start(self) -> None:
-        """Deliver what an outbox has from earlier, in the running event loop; without one, nothing.
+        """Deliver what an outbox has from earlier, and read the tracking plan, in the running event loop.
 
         Raises:
             NotConfigured: what `SEGMENT_OUTBOX` names is no outbox.
         """
         self._sender.start()
+        self._plans.start()
 
     @property
     def courier(self) -> Courier | None:
@@ -91,6 +113,7 @@ class Segment:
         inbox, self._inbox = self._inbox, None
         if inbox is not None:
             await inbox.aclose()
+        await self._plans.aclose()
         await self._plane.aclose()
         await self._profiles.aclose()
 
@@ -98,6 +121,13 @@ class Segment:
     def outside(self) -> Surroundings:
         """Time, ids and chance, as this client takes them."""
         return self._outside
+
+    async def reached(self, most_old: float, seconds: float) -> Outcome:
+        """What came of the last request to the data plane; asked anew, without a key, where that is too long ago.
+
+        Both are in seconds: how old it may be, and how long asking may take.
+        """
+        return await self._plane.reached(most_old, seconds)
 
     async def sandbox_message(self, filters: Mapping[str, str]) -> dict[str, Any] | None:
         """What a sandbox has of a message by its own filters: the one kept, else a discarded one with its `meaning`.
@@ -204,12 +234,12 @@ class Segment:
         a messageId that was accepted within the last 24 hours is not sent again: its first result is returned.
 
         Raises:
-            InvalidMessage: Segment would drop it; nothing was sent.
+            InvalidMessage: Segment would drop it; nothing was sent. PlanViolation: it departs from the tracking plan.
             NotConfigured: no write key.
             Rejected, Unavailable: with `receipt`, which tells the messageId to try again with.
         """
         route = partial(route_of, self.settings, source, write_key)
-        return await self._sender.send([message], [None], _single, route, call)
+        return await self._sender.send([message], [None], _single, route, _repeatable(call, source, write_key))
 
     async def send_batch(
         self,
@@ -232,7 +262,8 @@ class Segment:
         """
         _refuse_none(messages)
         route = partial(route_of, self.settings, source, write_key)
-        return await self._sender.send(messages, list(range(len(messages))), wire.batches, route, call)
+        indices = list(range(len(messages)))
+        return await self._sender.send(messages, indices, wire.batches, route, _repeatable(call, source, write_key))
 
     async def preview(self, message: AnyMessage) -> Receipt:
         """What a dry run of `send` answers, under any settings; nothing is sent or kept, and no key is needed.
@@ -240,7 +271,7 @@ class Segment:
         Raises:
             InvalidMessage: `send` would, too.
         """
-        return self._sender.preview([message], [None], _single)
+        return await self._sender.preview([message], [None], _single)
 
     async def preview_batch(self, messages: Sequence[AnyMessage], indices: Sequence[int] | None = None) -> Receipt:
         """What a dry run of `send_batch` answers; problems and warnings name the messages by these `indices`.
@@ -249,7 +280,7 @@ class Segment:
             InvalidMessage: `send_batch` would, too.
         """
         _refuse_none(messages)
-        return self._sender.preview(messages, indices or list(range(len(messages))), wire.batches)
+        return await self._sender.preview(messages, indices or list(range(len(messages))), wire.batches)
 
     async def check(self, level: Level = "probe") -> Report:
         """Whether the credentials and addresses work; only the level `send` writes anything, S0's test event.
@@ -261,7 +292,12 @@ class Segment:
         profiles = Transport(self.settings.profile_endpoint, service=PROFILES)
         try:
             checks = Checks(self.settings, self._outside, self._transport, cdn, profiles)
-            looks = {"inbox": self._look_into_inbox, "outbox": self._look_into_outbox, "oauth app": self._plane.prove}
+            looks = {
+                "inbox": self._look_into_inbox,
+                "outbox": self._look_into_outbox,
+                "oauth app": self._plane.prove,
+                "tracking plan": self._plans.prove,
+            }
             return await checks.report(level, self._send_test, looks, self.reception)
         finally:
             await cdn.aclose()
@@ -291,6 +327,11 @@ class Segment:
 def _refuse_none(messages: Sequence[AnyMessage]) -> None:
     if not messages:
         raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
+
+
+def _repeatable(call: str | None, source: str | None, write_key: str | None) -> str | None:
+    """What repeats of a call have in common, where it goes included: elsewhere it is another call."""
+    return None if call is None else "\0".join((call, source or "", write_key or ""))
 
 
 def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wire.Request]:

@@ -1,22 +1,27 @@
 """Requests to the data plane: each paced, authorised, and tried again until it is taken, refused or out of time."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
-from segment_tools import wire
+from segment_tools import telemetry, wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings, attempted
-from segment_tools.errors import RateLimited, Undelivered
+from segment_tools.errors import RateLimited, SegmentError, Undelivered
 from segment_tools.oauth import Tokens
 from segment_tools.outbox.retry import FIRST_WAIT_SECONDS
 from segment_tools.pace import Pace
+from segment_tools.services import TRACKING, TRACKING_BY_TOKEN
 from segment_tools.settings import Settings
 from segment_tools.transport import Transport
 
 _TOKEN_REFUSED = (400, 401, 403, 511)
 """By which Segment may mean the token. Source: Segment's own libraries, which drop it then."""
+
+_TROUBLE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,18 @@ class Accepted:
 
     status: int
     body: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of the last request, whatever it was: `ok` where something answered that has no trouble."""
+
+    kind: str
+    """The status, or a code that says why there was none."""
+    ok: bool
+    at: datetime
+    asked_at: float = field(repr=False)
+    """On the monotonic clock."""
 
 
 class DataPlane:
@@ -36,6 +53,7 @@ class DataPlane:
 
     def __init__(self, settings: Settings, outside: Surroundings, transport: Transport) -> None:
         self._settings, self._outside, self._transport = settings, outside, transport
+        self._last: Outcome | None = None
         self._tokens = Tokens(settings, outside) if settings.uses_oauth else None
         self._pace = Pace(
             f"tracking:{_workspace(settings)}",
@@ -90,11 +108,36 @@ class DataPlane:
         self, request: wire.Request, write_key: str, token: str | None, number: int, until: float
     ) -> wire.Answer:
         sent = wire.headers(write_key, number, token)
-        return await self._transport.post(request.path, request.body, sent, self._left(until))
+        if number:
+            telemetry.retried(request.count)
+        return await self._noted(self._transport.post(request.path, request.body, sent, self._left(until)))
+
+    async def reached(self, most_old: float, seconds: float) -> Outcome:
+        """The last outcome; where it is older than so many seconds, or there is none, that of a request without a key.
+
+        The request is a GET that changes nothing, and may take so many `seconds`.
+        """
+        if self._last is None or self._outside.monotonic() - self._last.asked_at > most_old:
+            with suppress(SegmentError):
+                await self._noted(self._transport.get("/", {}, seconds, 0))
+        return self._last or self._note("unknown", ok=False)
+
+    async def _noted(self, answer: Awaitable[wire.Answer]) -> wire.Answer:
+        try:
+            found = await answer
+        except SegmentError as error:
+            self._note(telemetry.error_type(error), ok=False)
+            raise
+        self._note(str(found.status), ok=found.status < _TROUBLE)
+        return found
+
+    def _note(self, kind: str, *, ok: bool) -> Outcome:
+        self._last = Outcome(kind, ok, self._outside.now(), self._outside.monotonic())
+        return self._last
 
     def _judged(self, answer: wire.Answer, write_key: str, token: str | None) -> Accepted:
         secrets = (write_key, *([token] if token else []), *self._settings.secrets)
-        body = wire.decipher(answer, self._outside.now(), secrets, token=token is not None)
+        body = wire.decipher(answer, self._outside.now(), secrets, TRACKING_BY_TOKEN if token else TRACKING)
         return Accepted(answer.status, body)
 
     def _left(self, until: float) -> float:

@@ -2,7 +2,8 @@
 
 SegmentError
 ├── InvalidMessage       the caller can mend it: names the fields, says what to pass
-│   └── TooLarge         a message or request over Segment's limits
+│   ├── TooLarge         a message or request over Segment's limits
+│   └── PlanViolation    a message against the tracking plan, whose policy is to block it
 ├── NotConfigured        a setting is missing or wrong: says which
 └── Undelivered          what was sent was not accepted
     ├── Rejected         Segment answered, and not with 2xx
@@ -29,7 +30,7 @@ class Problem:
 
     code: str
     """Stable, in snake_case: missing_field, invalid_value, unknown_argument, too_large, duplicate_message_id,
-    secret_in_message."""
+    plan_violation, secret_in_message."""
     message: str
     hint: str = ""
     field: str | None = None
@@ -47,7 +48,7 @@ class SegmentError(Exception):
 
     `code` is stable and in snake_case. `retryable` says whether the same call may succeed later; then
     `retry_after_seconds` is the wait that Segment asked for, if it did. `receipt` tells what had been stamped
-    and sent when the call failed.
+    and sent when the call failed. `counted` says that the metrics have it.
     """
 
     code: str = "segment_error"
@@ -59,7 +60,14 @@ class SegmentError(Exception):
         self.field = field
         self.retry_after_seconds: float | None = None
         self.receipt: Receipt | None = None
+        self.counted = False
         super().__init__(f"{message} {hint}".rstrip())
+
+    def with_hint(self, more: str) -> Self:
+        """The same error, that says more of what to do."""
+        self.hint = f"{self.hint} {more}".strip()
+        self.args = (f"{self.message} {self.hint}",)
+        return self
 
 
 class InvalidMessage(SegmentError):
@@ -85,6 +93,10 @@ class InvalidMessage(SegmentError):
 
 class TooLarge(InvalidMessage):
     """A message is over Segment's size limit; nothing was sent."""
+
+
+class PlanViolation(InvalidMessage):
+    """A message departs from the tracking plan, and `SEGMENT_TRACKING_PLAN_POLICY` is to block it; nothing was sent."""
 
 
 class NotConfigured(SegmentError):
@@ -127,6 +139,11 @@ class Undelivered(SegmentError):
         self.response_body = response_body or {}
         self.retry_after_seconds = retry_after_seconds
 
+    @property
+    def made(self) -> bool:
+        """Whether a request was made, or tried: not where this program held it back."""
+        return True
+
 
 class Rejected(Undelivered):
     """Segment answered, and did not accept the request."""
@@ -151,6 +168,11 @@ class RateLimited(Rejected):
 
     code = "rate_limited"
     retryable = True
+
+    @property
+    def made(self) -> bool:
+        """See `Undelivered.made`: what Segment asked for has a status."""
+        return self.status_code is not None
 
 
 class Unavailable(Undelivered):

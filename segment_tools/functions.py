@@ -17,8 +17,8 @@ from segment_tools.errors import InvalidMessage, SegmentError
 from segment_tools.redaction import hidden_in
 from segment_tools.settings import Settings
 from segment_tools.spec.values import KeyTwice, unique
-from segment_tools.tools import TOOLS, Answer, Progress, call, input_schema, offered, refused, untold
-from segment_tools.tools._tool import Schema, Tool
+from segment_tools.tools import TOOLS, Answer, Progress, call, description, input_schema, offered, refused, untold
+from segment_tools.tools._tool import Schema
 
 Format = Literal["openai", "openai-responses", "openai-strict", "anthropic", "gemini"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -40,15 +40,18 @@ def definitions(format: Format, settings: Settings | None = None) -> list[dict[s
         raise ValueError(f"format must be one of {', '.join(FORMATS)}")
     chosen = Settings() if settings is None else settings
     hidden = () if settings else ("writeKey",)
-    return [_enveloped(tool, _without(input_schema(tool, chosen), hidden), format) for tool in offered(chosen)]
+    return [
+        _enveloped(tool.name, description(tool, chosen), _without(input_schema(tool, chosen), hidden), format)
+        for tool in offered(chosen)
+    ]
 
 
 def _without(schema: Schema, hidden: tuple[str, ...]) -> Schema:
     return {**schema, "properties": {name: below for name, below in schema["properties"].items() if name not in hidden}}
 
 
-def _enveloped(tool: Tool, schema: Schema, format: Format) -> dict[str, Any]:  # noqa: A002
-    named = {"name": tool.name, "description": tool.description}
+def _enveloped(name: str, text: str, schema: Schema, format: Format) -> dict[str, Any]:  # noqa: A002
+    named = {"name": name, "description": text}
     match format:
         case "openai":
             return {"type": "function", "function": {**named, "parameters": schema, "strict": False}}

@@ -12,20 +12,32 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from segment_tools import wire
+from segment_tools import telemetry, wire
 from segment_tools.attempts import Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery import Courier
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, TooLarge, Unavailable, Undelivered
+from segment_tools.errors import (
+    InvalidMessage,
+    NotConfigured,
+    PlanViolation,
+    Problem,
+    TooLarge,
+    Unavailable,
+    Undelivered,
+)
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
+from segment_tools.plan_source import PlanSource
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.redaction import HIDDEN, forms
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
+from segment_tools.spec.advice import Quiet
 from segment_tools.spec.credentials import Secrets
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.privacy import Redaction, has_consent, no_consent
 from segment_tools.spec.timestamps import iso_utc
+from segment_tools.spec.tracking_plan import violations
+from segment_tools.spec.wording import Violation
 from segment_tools.stamping import Stamped, derived, stamped
 
 Messages = Sequence[Mapping[str, Any]]
@@ -50,8 +62,16 @@ class Route:
 class Sender:
     """Sends messages to one data plane; with an outbox, later what cannot be sent now."""
 
-    def __init__(self, settings: Settings, outside: Surroundings, plane: DataPlane) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        outside: Surroundings,
+        plane: DataPlane,
+        plans: PlanSource,
+        quiet: Callable[[], Quiet],
+    ) -> None:
         self._settings, self._outside, self._plane = settings, outside, plane
+        self._plans, self._quiet = plans, quiet
         key = settings.redact_key.get_secret_value() if settings.redact_key else ""
         self._redaction = Redaction(settings.redact, key)
         self._secrets = Secrets(form for secret in settings.secrets for form in forms(secret))
@@ -59,7 +79,7 @@ class Sender:
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._noting: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def courier(self) -> Courier | None:
@@ -71,7 +91,7 @@ class Sender:
         settings = self._settings
         if self._courier is None and settings.outbox is not None and not settings.dry_run:
             outbox = open_outbox(settings.outbox.get_secret_value(), settings.outbox_max_bytes, self._outside.now)
-            self._courier = Courier(outbox, self._plane, settings.key_of, self._outside)
+            self._courier = Courier(outbox, self._plane, partial(_key_for, settings), self._outside)
         return self._courier
 
     def start(self) -> None:
@@ -81,14 +101,18 @@ class Sender:
 
     async def aclose(self) -> None:
         """Deliver what the outbox has for as long as the settings say, and keep the rest."""
-        courier = self._courier
-        self._closing = True
+        # Whoever asks meanwhile waits for the same end.
+        if self._ending is None or self._ending.get_loop() is not asyncio.get_running_loop():
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         try:
             await asyncio.gather(*self._noting, return_exceptions=True)
-            if courier is not None:
-                await courier.end(self._settings.flush_seconds)
+            if self._courier is not None:
+                await self._courier.end(self._settings.flush_seconds)
         finally:
-            self._courier, self._closing = None, False
+            self._courier = self._ending = None
 
     async def send(
         self,
@@ -99,24 +123,36 @@ class Sender:
         call: str | None,
     ) -> Receipt:
         """See `Segment.send`. `call` is what a repeat of the same call has in common with it, if anything."""
+        with telemetry.sending(len(messages), self._outside.monotonic) as watched:
+            return watched.done(await self._sent(messages, indices, to_requests, route, call, watched))
+
+    async def _sent(
+        self,
+        messages: Sequence[AnyMessage],
+        indices: Sequence[int | None],
+        to_requests: ToRequests,
+        route: Callable[[], Route],
+        call: str | None,
+        watched: telemetry.Call,
+    ) -> Receipt:
         now = self._outside.now()
-        done, remarks = self._prepared(messages, indices, call, now)
+        done, remarks = await self._prepared(messages, indices, call, now)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             return self._unsent(receipt, done, to_requests, now)
-        if self._closing:
+        if self._ending is not None:
             raise _with_receipt(_ending(), receipt)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
-        job = _Job(done, pack(done), pack, found, receipt)
+        job = _Job(done, pack(done), pack, found, receipt, watched)
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
 
-    def preview(
+    async def preview(
         self, messages: Sequence[AnyMessage], indices: Sequence[int | None], to_requests: ToRequests
     ) -> Receipt:
         """What a dry run of the same call answers, under any settings: without a key, and nothing is kept of it."""
         now = self._outside.now()
-        done, remarks = self._prepared(messages, indices, None, now)
+        done, remarks = await self._prepared(messages, indices, None, now)
         receipt = Receipt("dry_run", tuple(each.fields for each in done), warnings=tuple(remarks))
         return self._unsent(receipt, done, to_requests, now)
 
@@ -129,20 +165,57 @@ class Sender:
         bodies = tuple(json.loads(each.body) for each in requests)
         return replace(receipt, status="dry_run", requests=bodies, sizes=tuple(len(each.body) for each in requests))
 
-    def _prepared(
+    async def _prepared(
         self, messages: Sequence[AnyMessage], indices: Sequence[int | None], call: str | None, now: datetime
     ) -> tuple[list[Stamped], list[Warned]]:
         """The messages as they may leave: nothing but this is sent, kept, remembered, logged or shown."""
         generate = self._settings.anonymous_id == "generate"
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
         redacted = [self._redaction.of(message) for message in messages]
-        return stamped(redacted, indices, self._outside, now, anonymous=generate, derive=derive, judge=self._problems)
+        done, remarks = stamped(
+            redacted,
+            indices,
+            self._outside,
+            now,
+            anonymous=generate,
+            derive=derive,
+            judge=self._problems,
+            quiet=self._quiet(),
+        )
+        departures = await self._held_to_plan(done)
+        told = {(each.field, each.index) for each in departures}
+        # What the plan says of a field goes before what is good practice in general.
+        return done, [each for each in remarks if (each.field, each.index) not in told] + departures
 
     def _problems(self, fields: Mapping[str, Any]) -> list[Problem]:
         """What this server's settings have against the message."""
         found = self._secrets.problems(fields) if self._settings.block_secrets else []
         unasked = self._settings.require_consent and not has_consent(fields)
         return [*found, no_consent()] if unasked else found
+
+    async def _held_to_plan(self, messages: Sequence[Stamped]) -> list[Warned]:
+        """What the tracking plan has against the messages, as warnings.
+
+        Raises:
+            PlanViolation: the policy is to block them.
+            Unauthorized, Rejected, Unavailable: the policy is to block them, and the plan cannot be read.
+        """
+        blocks = self._settings.tracking_plan_policy == "block"
+        try:
+            plan = await self._plans.plan()
+        except Undelivered as error:
+            if blocks:
+                raise
+            return [Warned("plan_unavailable", f"Not checked against the tracking plan. {error}")]
+        if plan is None:
+            return []
+        found = [(each.index, violation) for each in messages for violation in violations(each.fields, plan)]
+        if blocks and found:
+            raise PlanViolation([_problem(violation, index) for index, violation in found])
+        return [
+            Warned("plan_violation", f"{violation.text} {violation.mend}", violation.field, index)
+            for index, violation in found
+        ]
 
     def _packed(
         self, to_requests: ToRequests, sent_at: str, route: Route, messages: Sequence[Stamped]
@@ -197,12 +270,14 @@ class Sender:
                 if courier is None or not error.retryable:
                     raise
                 text = f"{error.message} The outbox keeps what was not delivered, and goes on trying."
-                later = replace(job, receipt=receipt).warned("queued", text)
+                # The answer that refused it is no longer how it stands.
+                later = replace(job, receipt=replace(receipt, response_body={})).warned("queued", text)
                 try:
                     return await self._keep(courier, later, left, lanes)
                 except Unavailable as full:
                     _log.warning("not delivered, and not kept: %s", full.message)
-                    raise error from None
+                    raise error.with_hint(str(full)) from None
+            job.watched.accepted(request.count)
             self._note(courier, left[: request.count])
             left = left[request.count :]
             receipt = replace(
@@ -219,12 +294,12 @@ class Sender:
         self, courier: Courier, job: "_Job", messages: Sequence[Stamped], lanes: Mapping[str, str]
     ) -> Receipt:
         """Put the messages into the outbox; they are on disk when this returns."""
-        name = job.route.name or ""
+        source = f"{job.route.name}@{self._settings.endpoint}"
         entries = [
             Entry(
                 message_id=each.message_id,
                 lane=lanes[each.message_id],
-                source=name,
+                source=source,
                 body=wire.encoded(each.fields),
                 digest=each.digest,
                 timestamp=str(each.fields["timestamp"]),
@@ -232,9 +307,12 @@ class Sender:
             for each in messages
         ]
         try:
-            await courier.outbox.add(entries, self._outside.now())
+            before = await courier.outbox.add(entries, self._outside.now())
         except Unavailable as error:
             raise _with_receipt(error, job.receipt) from None
+        if others := [_taken(each) for each, first in zip(messages, before, strict=True) if _differs(each, first)]:
+            raise InvalidMessage(others)
+        telemetry.queued([each.message_id for each, known in zip(entries, before, strict=True) if known is None])
         courier.begin()
         return replace(job.receipt, status="queued", queued=job.receipt.queued + len(messages))
 
@@ -263,6 +341,7 @@ class _Job:
     pack: Callable[[Sequence[Stamped]], Sequence[wire.Request]]
     route: Route
     receipt: Receipt
+    watched: telemetry.Call
 
     def warned(self, code: str, text: str) -> "_Job":
         """The same, with a warning more."""
@@ -278,7 +357,7 @@ def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
     before = [(each, known[each.message_id]) for each in job.messages if each.message_id in known]
     if not before:
         return job
-    if others := [_taken(each) for each, first in before if first.digest != each.digest]:
+    if others := [_taken(each) for each, first in before if _differs(each, first)]:
         raise InvalidMessage(others)
     first_of = {each.message_id: first for each, first in before}
     rest = [each for each in job.messages if each.message_id not in first_of]
@@ -301,6 +380,14 @@ def _unknown_of(job: _Job, known: Mapping[str, Known]) -> _Job:
     return replace(job, messages=rest, requests=job.pack(rest) if rest else [], receipt=receipt)
 
 
+def _problem(violation: Violation, index: int | None) -> Problem:
+    return Problem("plan_violation", violation.text, violation.mend, violation.field, index)
+
+
+def _differs(message: Stamped, first: Known | None) -> bool:
+    return first is not None and first.digest != message.digest
+
+
 def _ending() -> Unavailable:
     text = "The server is about to end and takes no more messages."
     return Unavailable(text, hint="Try again with the same messageId once it runs again.", code="ending", sent=False)
@@ -316,6 +403,25 @@ def _with_receipt(error: Unavailable, receipt: Receipt) -> Unavailable:
     error.receipt = receipt
     error.sent = receipt.sent
     return error
+
+
+def _key_for(settings: Settings, source: str) -> str:
+    """The write key for what waits in the outbox under the source's name and the address it was meant for.
+
+    Raises:
+        NotConfigured: this server has no such source, or sends elsewhere.
+    """
+    name, _, endpoint = source.rpartition("@")
+    if endpoint != settings.endpoint:
+        text = f"Messages for {endpoint} wait: this server sends to {settings.endpoint}."
+        hint = f"Run segment-tools outbox flush with SEGMENT_DATA_PLANE_URL={endpoint}, or discard them."
+        raise NotConfigured("SEGMENT_DATA_PLANE_URL", text, hint=hint)
+    if (key := settings.key_of(name)) is None:
+        setting = "SEGMENT_SOURCES" if name else "SEGMENT_WRITE_KEY"
+        lacking = f"has no source {name!r}" if name else "is not set"
+        hint = "Set it again, or discard them."
+        raise NotConfigured(setting, f"{setting} {lacking} any more, so its messages in the outbox wait.", hint=hint)
+    return key
 
 
 def _lane(route: Route, message: Stamped) -> str:

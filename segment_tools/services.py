@@ -1,7 +1,7 @@
 """What is particular of each of Segment's APIs when it fails: how an error names it, and how to mend it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segment_tools.errors import NotFound, RateLimited, Rejected, Unauthorized
 
@@ -28,6 +28,8 @@ class Service:
 
 
 _SAFE = "which makes a repeat safe."
+_KEY = "Check the write key (SEGMENT_WRITE_KEY) and the region (SEGMENT_REGION)"
+_OAUTH = "SEGMENT_OAUTH_CLIENT_ID, SEGMENT_OAUTH_KEY_ID and SEGMENT_OAUTH_PRIVATE_KEY"
 
 TRACKING = Service(
     name="Segment",
@@ -35,7 +37,7 @@ TRACKING = Service(
     again=f"Try again later with the same messageId, {_SAFE}",
     unknown=f"The message may have arrived; try again with the same messageId, {_SAFE}",
     rejections={
-        401: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and the region (SEGMENT_REGION)."),
+        401: (Unauthorized, f"{_KEY}; a source that enforces OAuth needs {_OAUTH}."),
         403: (Unauthorized, "Check the write key (SEGMENT_WRITE_KEY) and that the source allows it."),
         404: (NotFound, "Check SEGMENT_DATA_PLANE_URL: no Segment data plane answers there."),
         413: (Rejected, "Send fewer or smaller messages."),
@@ -48,6 +50,9 @@ TRACKING = Service(
     },
     quoted=True,
 )
+
+TRACKING_BY_TOKEN = replace(TRACKING, rejections={**TRACKING.rejections, 401: (Unauthorized, f"{_KEY}, and {_OAUTH}.")})
+"""The same, asked with a token of OAuth."""
 
 PROFILES = Service(
     name="The Profile API",
@@ -104,3 +109,28 @@ AUTHORIZATION = Service(
     quoted=False,
 )
 """Where tokens for OAuth come from. Not quoted: an answer may repeat the assertion."""
+
+PUBLIC_API = Service(
+    name="The Public API",
+    setting="SEGMENT_PUBLIC_API_URL",
+    again="Try again later: reading changes nothing.",
+    unknown="Check the network and SEGMENT_PUBLIC_API_URL, then try again.",
+    rejections={
+        **dict.fromkeys(
+            (401, 403),
+            (
+                Unauthorized,
+                "Check that SEGMENT_PUBLIC_API_TOKEN is a Public API token of the workspace, and SEGMENT_REGION.",
+            ),
+        ),
+        404: (NotFound, "Check the tracking plan's id in SEGMENT_TRACKING_PLAN, and SEGMENT_REGION."),
+        429: (RateLimited, "Wait, then try again: the rules of tracking plans may be read 200 times a minute."),
+    },
+    otherwise={
+        3: "Redirects are not followed: set SEGMENT_PUBLIC_API_URL to the final address.",
+        4: "Check the tracking plan's id in SEGMENT_TRACKING_PLAN, and SEGMENT_PUBLIC_API_URL.",
+        5: "Check SEGMENT_PUBLIC_API_URL: it is not the Public API that answers there.",
+    },
+    quoted=False,
+)
+"""Source of the statuses: https://docs.segmentapis.com/tag/Error-Handling; of the rate, /tag/Tracking-Plans."""

@@ -13,6 +13,8 @@ _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 _PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
 _LEAST_BITS, _FILE_BYTES = 2048, 64 * 1024
 _REDIS = r"(redis://|rediss://|unix://)[^\x00-\x1f]+"
+_NO_DATABASE = r"rediss?://[^/?#]*/(?![0-9]*([?#]|$)).*"
+"""What redis-py takes for the first database although the address names another."""
 
 
 def is_write_key(value: object) -> bool:
@@ -59,12 +61,18 @@ def _secret(value: object) -> SecretStr:
     return SecretStr(text)
 
 
+def _on_redis(text: str) -> str:
+    if re.fullmatch(_NO_DATABASE, text):
+        raise wrong("must end in the number of a database, such as redis://localhost:6379/0")
+    return text
+
+
 def _inbox(value: object) -> SecretStr:
     """The address, which may hold a server's password."""
     text = str(_shown(value))
     if not re.fullmatch(rf"sqlite:///[^\x00-\x1f]+|{_REDIS}", text):
         raise wrong("is no address of an inbox: pass sqlite:///inbox.db or redis://localhost:6379/0")
-    return SecretStr(text)
+    return SecretStr(_on_redis(text))
 
 
 def _outbox(value: object) -> SecretStr:
@@ -72,14 +80,14 @@ def _outbox(value: object) -> SecretStr:
     text = str(_shown(value))
     if not re.fullmatch(rf"memory:|sqlite:///[^\x00-\x1f]+|{_REDIS}", text):
         raise wrong("is no address of an outbox: pass sqlite:///outbox.db or redis://localhost:6379/0")
-    return SecretStr(text)
+    return SecretStr(_on_redis(text))
 
 
 def _redis(value: object) -> SecretStr:
     text = str(_shown(value))
     if not re.fullmatch(_REDIS, text):
         raise wrong("is no address of a Redis server: pass redis://localhost:6379/0, rediss://… or unix:///path")
-    return SecretStr(text)
+    return SecretStr(_on_redis(text))
 
 
 def _space_id(value: object) -> object:
@@ -197,12 +205,34 @@ def _oauth_url(value: object) -> object:
     return base_url(value).removesuffix("/token") if isinstance(value, str) else value
 
 
+SEGMENT_PLAN = "segment:"
+"""What begins the name of a plan that Segment has, and not a file."""
+
+
+def _tracking_plan(value: object) -> object:
+    text = str(value)
+    if text.startswith(SEGMENT_PLAN):
+        if not re.fullmatch("tp_[A-Za-z0-9]{1,100}", text.removeprefix(SEGMENT_PLAN)):
+            raise wrong(
+                "is not a tracking plan's id, such as segment:tp_2sXk: copy it from the plan's address in Segment"
+            )
+        return text
+    try:
+        readable = Path(text).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):
+        readable = False
+    if not readable:
+        raise wrong("is neither a file, such as plan.json, nor segment:tp_... for a plan that Segment has")
+    return text
+
+
 WriteKey = Annotated[SecretStr, BeforeValidator(_write_key)]
 Sources = Annotated[dict[str, WriteKey], BeforeValidator(_sources)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 OutboxAddress = Annotated[SecretStr, BeforeValidator(_outbox)]
 InboxAddress = Annotated[SecretStr, BeforeValidator(_inbox)]
 RedisAddress = Annotated[SecretStr, BeforeValidator(_redis)]
+TrackingPlanName = Annotated[str, BeforeValidator(_tracking_plan)]
 SpaceId = Annotated[str, BeforeValidator(_space_id)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]

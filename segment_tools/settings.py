@@ -20,7 +20,9 @@ from pydantic import (
 from segment_tools.addresses import base_url, is_loopback, wrong
 from segment_tools.environment import PREFIX, variables
 from segment_tools.errors import NotConfigured
+from segment_tools.remarks import REMARKS
 from segment_tools.setting_types import (
+    SEGMENT_PLAN,
     InboxAddress,
     OAuthId,
     OAuthScope,
@@ -34,13 +36,14 @@ from segment_tools.setting_types import (
     Secret,
     Sources,
     SpaceId,
+    TrackingPlanName,
     Url,
     Words,
     WriteKey,
 )
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection")
+TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection", "plan")
 NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret", "outbox": "outbox"}
 """What a toolset is offered with."""
 
@@ -52,6 +55,9 @@ PROFILE_HOSTS = {"us": "https://profiles.segment.com", "eu": "https://profiles.e
 
 OAUTH_HOSTS = {"us": "https://oauth2.segment.io", "eu": "https://oauth2.eu1.segmentapis.com"}
 """Source: https://segment.com/docs/connections/oauth/."""
+
+PUBLIC_API_HOSTS = {"us": "https://api.segmentapis.com", "eu": "https://eu1.api.segmentapis.com"}
+"""Source: https://docs.segmentapis.com/tag/Getting-Started."""
 
 _OAUTH = ("oauth_client_id", "oauth_key_id", "oauth_private_key")
 """What makes OAuth, all of it or nothing."""
@@ -105,6 +111,10 @@ class Settings(BaseModel):
         default=TOOLSETS,
         description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
         "Profiles, triggers and outbox also need what they are configured with.",
+    )
+    warnings_off: Words = Field(
+        default=(),
+        description="Warnings not to give, by their codes, separated by commas.",
     )
     redact_key: RedactKey | None = Field(
         default=None,
@@ -181,8 +191,9 @@ class Settings(BaseModel):
     )
     inbox: InboxAddress | None = Field(
         default=None,
-        description="Where deliveries are kept: `sqlite:///path`, or `redis://host:6379/0` for several replicas "
-        "(default: a file in your user data folder).",
+        description="Where deliveries are kept: `sqlite:///relative.db`, `sqlite:////absolute/path.db` (a desktop host "
+        "starts servers in a folder of its own), or `redis://host:6379/0` for several replicas (default: a file in "
+        "your user data folder).",
     )
     inbox_days: float = Field(
         default=14.0,
@@ -199,8 +210,9 @@ class Settings(BaseModel):
     )
     outbox: OutboxAddress | None = Field(
         default=None,
-        description="Where messages are kept until Segment has taken them: `sqlite:///path`, `redis://host:6379/0` for "
-        "several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
+        description="Where messages are kept until Segment has taken them: `sqlite:///relative.db`, "
+        "`sqlite:////absolute/path.db` (a desktop host starts servers in a folder of its own), `redis://host:6379/0` "
+        "for several replicas, or `memory:` (default: nowhere; what cannot be delivered in time is then an error).",
     )
     delivery: Literal["direct", "queued"] = Field(
         default="direct",
@@ -210,7 +222,7 @@ class Settings(BaseModel):
     outbox_max_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=64 * 1024,
-        description="How much the outbox holds; beyond it calls are refused until it has emptied.",
+        description="How much the outbox holds, at least 65,536; beyond it calls are refused until it has emptied.",
     )
     flush_seconds: float = Field(
         default=5.0,
@@ -223,6 +235,11 @@ class Settings(BaseModel):
         default=False,
         description="`true` derives messageId from the content and the MCP request, so that a host's own retry of a "
         "call is the same message.",
+    )
+    metrics: bool = Field(
+        default=False,
+        description="`true` answers `GET /metrics` of `segment-tools http` for Prometheus; needs "
+        "`pip install 'segment-tools[metrics]'`.",
     )
     cdn_url: Url | None = Field(
         default=None,
@@ -252,6 +269,25 @@ class Settings(BaseModel):
         default=None,
         description="Where to get tokens instead of the region's host; with a data plane on this machine, a sandbox, "
         "that is the default.",
+    )
+
+    tracking_plan: TrackingPlanName | None = Field(
+        default=None,
+        description="The tracking plan that messages are held to: a JSON file, or `segment:tp_...` for one that "
+        "Segment has, read with `SEGMENT_PUBLIC_API_TOKEN`.",
+    )
+    tracking_plan_policy: Literal["off", "warn", "block"] = Field(
+        default="warn",
+        description="What becomes of a message that departs from the plan: `warn` sends it with warnings, `block` "
+        "refuses it, `off` does not look.",
+    )
+    public_api_token: Secret | None = Field(
+        default=None,
+        description="Token of Segment's Public API, to read the tracking plan with. Secret.",
+    )
+    public_api_url: Url | None = Field(
+        default=None,
+        description="Where to read it instead of the region's host.",
     )
 
     @classmethod
@@ -289,11 +325,27 @@ class Settings(BaseModel):
             raise wrong("hashes, which needs SEGMENT_REDACT_KEY: make one with openssl rand -hex 32")
         return value
 
+    @field_validator("warnings_off")
+    @classmethod
+    def _known_warnings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [code for code in value if code not in REMARKS]:
+            near = difflib.get_close_matches(unknown[0].lower(), REMARKS, n=1, cutoff=0.5)
+            mend = f"did you mean {near[0]}?" if near else "the codes are in the README"
+            raise wrong(f"does not know {unknown[0][:40]!r}; {mend}")
+        return value
+
     @field_validator("delivery")
     @classmethod
     def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
         if value == "queued" and found.data.get("outbox") is None:
             raise wrong("is queued, which needs SEGMENT_OUTBOX: where messages are kept, such as sqlite:///outbox.db")
+        return value
+
+    @field_validator("tracking_plan_policy")
+    @classmethod
+    def _blocking_needs_a_plan(cls, value: str, found: ValidationInfo) -> str:
+        if value == "block" and found.data.get("tracking_plan") is None:
+            raise wrong("is block, which needs SEGMENT_TRACKING_PLAN: a file, such as plan.json, or segment:tp_...")
         return value
 
     @model_validator(mode="after")
@@ -302,6 +354,14 @@ class Settings(BaseModel):
         if 0 < len(missing) < len(_OAUTH):
             text = f"OAuth lacks {' and '.join(missing)}."
             raise NotConfigured(missing[0], text, hint="Set all three, or none.")
+        return self
+
+    @model_validator(mode="after")
+    def _plan_can_be_read(self) -> Self:
+        if self.segment_plan and self.public_api_token is None and self.checks_plan:
+            hint = "Set it to a token of the workspace's Public API, or SEGMENT_TRACKING_PLAN to a file."
+            text = "SEGMENT_TRACKING_PLAN names a plan that Segment has, which needs SEGMENT_PUBLIC_API_TOKEN."
+            raise NotConfigured("SEGMENT_PUBLIC_API_TOKEN", text, hint=hint)
         return self
 
     @model_validator(mode="after")
@@ -368,6 +428,22 @@ class Settings(BaseModel):
         return self.oauth_url or self._local_endpoint or OAUTH_HOSTS[self.region]
 
     @property
+    def checks_plan(self) -> bool:
+        """Whether messages are held to a tracking plan."""
+        return self.tracking_plan is not None and self.tracking_plan_policy != "off"
+
+    @property
+    def segment_plan(self) -> str | None:
+        """The id of the plan, where it is one that Segment has."""
+        name = self.tracking_plan or ""
+        return name.removeprefix(SEGMENT_PLAN) if name.startswith(SEGMENT_PLAN) else None
+
+    @property
+    def public_api_endpoint(self) -> str:
+        """The base URL of what gives the plan's rules."""
+        return self.public_api_url or PUBLIC_API_HOSTS[self.region]
+
+    @property
     def cdn_endpoint(self) -> str:
         """The base URL, without `/v1`, of what tells a source's public settings."""
         return self.cdn_url or self._local_endpoint or CDN
@@ -393,6 +469,7 @@ class Settings(BaseModel):
             self.rate_limit,
             self.oauth_private_key,
             self.redact_key,
+            self.public_api_token,
         )
         keys = [*self.sources.values(), *(key for key in named if key)]
         return tuple(key.get_secret_value() for key in keys)

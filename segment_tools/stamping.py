@@ -12,7 +12,7 @@ from segment_tools import wire
 from segment_tools.attempts import Surroundings
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.receipt import Warned
-from segment_tools.spec.advice import warnings
+from segment_tools.spec.advice import Quiet, warnings
 from segment_tools.spec.messages import AnyMessage
 from segment_tools.spec.parsing import no_identity
 from segment_tools.spec.timestamps import iso_utc, wire_timestamp
@@ -57,6 +57,7 @@ def stamped(
     anonymous: bool,
     derive: Derive | None,
     judge: Judge,
+    quiet: Quiet,
 ) -> tuple[list[Stamped], list[Warned]]:
     """The messages complete, and what the caller should know of them.
 
@@ -88,7 +89,7 @@ def stamped(
     if problems:
         raise InvalidMessage(problems)
     for message, index in zip(messages, indices, strict=True):
-        remarks += warnings(message, now, index)
+        remarks += warnings(message, now, index, quiet)
     return done, remarks
 
 

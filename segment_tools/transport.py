@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from segment_tools import telemetry
 from segment_tools.addresses import is_loopback
 from segment_tools.errors import NotConfigured, Unavailable
 from segment_tools.services import TRACKING, Service
@@ -16,6 +18,9 @@ from segment_tools.wire import Answer
 ANSWER_BYTES = 64 * 1024
 """How much of an answer is read. Segment's are a line; what answers in its place may send without end."""
 
+
+_IDLE = 20
+"""How many connections are kept for the next requests: as many as httpx keeps by itself."""
 
 _asking: ContextVar[bool] = ContextVar("asking", default=False)
 
@@ -36,8 +41,11 @@ class Transport:
     ) -> None:
         self.service = service
         self._base_url = base_url
+        self._server = telemetry.server_of(base_url)
         self._http = http
-        self._client: httpx.AsyncClient | None = None
+        self._clients: set[httpx.AsyncClient] = set()
+        self._idle: list[httpx.AsyncClient] = []
+        self._trusted: ssl.SSLContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float) -> Answer:
@@ -56,7 +64,17 @@ class Transport:
     async def _asked(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float, most: int
     ) -> Answer:
-        client, service = self._open(), self.service
+        # What is read has ids of people and keys in its path; what is posted has them in its body.
+        shown = path if method == "POST" else None
+        with telemetry.requesting(method, self._server, shown, int(headers.get("X-Retry-Count", 0))) as answered:
+            answer = await self._tried(method, path, body, headers, timeout_seconds, most)
+            answered(answer.status)
+            return answer
+
+    async def _tried(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float, most: int
+    ) -> Answer:
+        client, service = self._taken(), self.service
         asking = _asking.set(True)
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -75,6 +93,7 @@ class Transport:
             raise _unusable("The address", service) from None
         finally:
             _asking.reset(asking)
+            await self._put_back(client)
 
     async def _answered(
         self, client: httpx.AsyncClient, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int
@@ -90,30 +109,47 @@ class Transport:
                         break
             return Answer(response.status_code, response.headers, bytes(received[:most]))
 
-    def _open(self) -> httpx.AsyncClient:
-        """The client of the running event loop: connections cannot leave the loop that opened them."""
+    def _taken(self) -> httpx.AsyncClient:
+        """A client that nobody uses just now, of the running event loop: connections cannot leave theirs.
+
+        Each keeps one connection: many requests on one client take turns in httpx's pool, at half of the speed.
+        """
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            logging.getLogger("httpx").addFilter(_not_ours)  # the same one again changes nothing
-            # A proxy cannot reach this machine's own addresses, so what names one is not asked for them.
-            proxied = not is_loopback(urlsplit(self._base_url).hostname or "")
-            try:
-                self._client = httpx.AsyncClient(
-                    transport=self._http,
-                    timeout=None,  # noqa: S113 - `post` sets the one deadline, over all of an attempt
-                    follow_redirects=False,
-                    trust_env=proxied,
-                )
-            except (ValueError, ImportError, OSError, httpx.InvalidURL):
-                raise _unusable("A proxy or certificate setting of the environment", self.service) from None
-            self._loop = loop
-        return self._client
+        if self._loop is not loop:
+            self._loop, self._clients, self._idle = loop, set(), []
+        if not self._idle:
+            self._idle.append(self._opened())
+            self._clients.add(self._idle[-1])
+        return self._idle.pop()
+
+    def _opened(self) -> httpx.AsyncClient:
+        logging.getLogger("httpx").addFilter(_not_ours)  # the same one again changes nothing
+        # A proxy cannot reach this machine's own addresses, so what names one is not asked for them.
+        proxied = not is_loopback(urlsplit(self._base_url).hostname or "")
+        try:
+            self._trusted = self._trusted or httpx.create_ssl_context(trust_env=proxied)
+            return httpx.AsyncClient(
+                transport=self._http,
+                verify=self._trusted,
+                timeout=None,  # noqa: S113 - `post` sets the one deadline, over all of an attempt
+                follow_redirects=False,
+                trust_env=proxied,
+            )
+        except (ValueError, ImportError, OSError, httpx.InvalidURL):
+            raise _unusable("A proxy or certificate setting of the environment", self.service) from None
+
+    async def _put_back(self, client: httpx.AsyncClient) -> None:
+        if client in self._clients and len(self._idle) < _IDLE:
+            self._idle.append(client)
+        else:
+            self._clients.discard(client)
+            await client.aclose()
 
     async def aclose(self) -> None:
         """Close the connections; another post opens new ones."""
-        client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
-            await client.aclose()
+        clients, self._clients, self._idle = self._clients, set[httpx.AsyncClient](), []
+        if self._loop is asyncio.get_running_loop():
+            await asyncio.gather(*(client.aclose() for client in clients))
 
 
 def _unusable(what: str, service: Service) -> NotConfigured:

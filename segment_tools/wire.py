@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from segment_tools._version import __version__
 from segment_tools.errors import Problem, Rejected, TooLarge, Unavailable, Undelivered
 from segment_tools.redaction import hidden, hidden_in
-from segment_tools.services import TRACKING, Service
+from segment_tools.services import TRACKING, TRACKING_BY_TOKEN, Service
 from segment_tools.spec import limits
 from segment_tools.spec.json_objects import carried, fault_in, foreign_integer
 
@@ -146,22 +146,19 @@ def _too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Pr
     )
 
 
-def decipher(
-    answer: Answer, now: datetime, secrets: Sequence[str] = (), service: Service = TRACKING, *, token: bool = False
-) -> dict[str, Any]:
+def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = (), service: Service = TRACKING) -> dict[str, Any]:
     """The JSON object that Segment answered with; empty where the answer is none, or one that JSON cannot carry on.
 
-    `secrets` are taken out of all that is kept of the answer: a proxy may answer with what it was sent. `token` says
-    that the request had one of OAuth.
+    `secrets` are taken out of all that is kept of the answer: a proxy may answer with what it was sent.
 
     Raises:
         Unauthorized, NotFound, RateLimited, Rejected: Segment did not accept the request.
-        Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`, 511 is without a token).
+        Unavailable: it may at another time (408, 410, 460, 5xx; 501 and 505 are `Rejected`, 511 without OAuth too).
     """
     body = json_object(answer.body, secrets)
     if 200 <= answer.status < 300 and body.get("success") is not False:
         return body
-    lasting = (501, 505) if token else (501, 505, 511)
+    lasting = (501, 505) if service is TRACKING_BY_TOKEN else (501, 505, 511)
     passing = answer.status in (408, 410, 460) or (answer.status >= 500 and answer.status not in lasting)
     raise _refusal(answer, body, now, secrets, service, passing=passing)
 

@@ -1,5 +1,6 @@
 """What the tests share: the tools as an MCP client calls them, upstreams that fail, a clock that stands."""
 
+import asyncio
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -88,6 +89,9 @@ class Time:
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
+        self.pass_by(seconds)
+
+    def pass_by(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
     def surroundings(self, jitter: float = 1.0) -> Surroundings:
@@ -181,6 +185,16 @@ def acknowledged(command: Sequence[str], environ: dict[str, str], lines: int) ->
             process.kill()
         read += process.stdout.readlines()
     return {each for line in read if line.endswith("\n") for each in line.split()}
+
+
+async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], between: float = 0) -> None:
+    """Wait until the condition holds, which nobody tells us of; looked at so many seconds apart."""
+    async with asyncio.timeout(WAIT):
+        while True:
+            found = condition()
+            if await found if isinstance(found, Awaitable) else found:
+                return
+            await asyncio.sleep(between)
 
 
 def foreign(path: Path, *statements: str) -> None:

@@ -1,6 +1,7 @@
 """segment_check_message: what would be sent and what is wrong with it, without sending it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +142,17 @@ async def test_a_check_is_no_first_sending() -> None:
         answer = await dispatch("segment_track", fields, segment)
     assert (answer["attempts"], len(upstream.requests)) == (1, 1)
     assert "warnings" not in answer
+
+
+async def test_departures_from_the_plan_are_told_by_the_policy(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"Order Completed": {"required": ["order_id"]}}), encoding="utf-8")
+    warned = await checked(TRACK, tracking_plan=plan)
+    assert warned["valid"]
+    assert "plan_violation" in [warning["code"] for warning in warned["warnings"]]
+    batch = [TRACK, {"type": "track", "userId": "u2"}, {**TRACK, "properties": {"order_id": "1", "revenue": 1}}]
+    blocked = await checked({"batch": batch}, tracking_plan=plan, tracking_plan_policy="block")
+    assert [(error["index"], error["code"]) for error in blocked["errors"]] == [
+        (0, "plan_violation"),
+        (1, "missing_field"),
+    ]

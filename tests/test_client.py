@@ -256,7 +256,7 @@ async def test_one_client_is_held_for_many_calls() -> None:
             return httpx.Response(200, json={"success": True})
 
     async with Segment(settings(), transport=Transport("https://api.segment.io", Counting())) as segment:
-        clients = {id(segment._transport._open()) for _ in range(3) if await segment.send(MESSAGE)}
+        clients = {id(each) for _ in range(3) if await segment.send(MESSAGE) for each in segment._transport._clients}
     assert (len(clients), made) == (1, [1])
 
 

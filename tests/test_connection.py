@@ -97,6 +97,17 @@ async def test_a_data_plane_that_is_not_there_is_found() -> None:
     found = await check(data_plane_url="http://127.0.0.1:9")
     assert (found["ready"], found["keyStatus"]) == (False, "unknown")
     assert "keyVerified" not in found
+    assert "SEGMENT_CDN_URL" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("status", [401, 503])
+async def test_only_an_address_that_is_set_is_blamed_where_a_key_cannot_be_looked_up(status: int) -> None:
+    with web(status, "text/plain", "no") as url:
+        hints = [
+            next(each["hint"] for each in found["checks"] if each["name"] == "write key")
+            for found in (await check(data_plane_url=url), await check(data_plane_url=url, cdn_url=url))
+        ]
+    assert hints == ["See what answers at SEGMENT_DATA_PLANE_URL.", "Check the network and SEGMENT_CDN_URL."]
 
 
 @pytest.mark.parametrize(

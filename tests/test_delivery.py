@@ -66,7 +66,7 @@ def address(request: pytest.FixtureRequest) -> str:
 
 
 on_file = pytest.mark.parametrize("address", ["file"], indirect=True)
-on_memory = pytest.mark.parametrize("address", ["memory"], indirect=True)
+shared = pytest.mark.parametrize("address", ["file", "redis"], indirect=True)
 
 
 @asynccontextmanager
@@ -89,9 +89,9 @@ async def depth(segment: Segment) -> Depth:
     return await segment.courier.outbox.depth()
 
 
-async def emptying(segment: Segment) -> None:
+async def emptying(segment: Segment, left: int = 0) -> None:
     with anyio.fail_after(WAIT):
-        while (await depth(segment)).pending:  # noqa: ASYNC110 - bounded
+        while (await depth(segment)).pending > left:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(0.01)
 
 
@@ -317,9 +317,8 @@ async def test_a_refused_key_or_address_keeps_messages_until_it_is_mended(addres
     assert sorted(plane.ids) == [f"message-{n}" for n in range(5)]
 
 
-async def test_a_source_without_its_key_does_not_hold_up_the_others(address: str, tmp_path: Path) -> None:
-    if address == "memory:":
-        pytest.skip("nothing of it is left for a second client")
+@shared
+async def test_a_source_without_its_key_does_not_hold_up_the_others(address: str) -> None:
     plane = Plane(down=httpx.ConnectError("refused"))
     both = json.dumps({"web": "wk-web-4f9c2b71", "ios": "wk-ios-4f9c2b71"})
     async with client(plane, address, delivery="queued", sources=both, flush_seconds=0) as segment:
@@ -332,7 +331,89 @@ async def test_a_source_without_its_key_does_not_hold_up_the_others(address: str
         assert courier is not None
         await until(lambda: plane.ids == ["message-2"] and bool(courier.trouble))
         assert "'ios'" in courier.trouble[0]
-        assert (await depth(segment)).pending == 1
+        await emptying(segment, 1)
+
+
+async def test_poison_users_hold_nobody_up_however_many_there_are(address: str) -> None:
+    plane = Plane(refuse=lambda message: httpx.Response(500) if message["userId"].startswith("poison") else None)
+    time = Time()
+    async with client(plane, address, time, delivery="queued") as segment:
+        poison = [track(n, user_id=f"poison{n}") for n in range(20)]
+        good = [track(100 + n, user_id=f"good{n}") for n in range(400)]
+        await segment.send_batch([*poison, *good])
+        await until(lambda: len(plane.took) == 400)
+    assert sum(time.waits) < 120  # seconds of the virtual clock
+
+
+async def test_large_messages_of_blocked_users_leave_room_for_others(address: str) -> None:
+    plane = Plane(refuse=lambda message: httpx.Response(500) if message["userId"].startswith("poison") else None)
+    async with client(plane, address, Time(), delivery="queued") as segment:
+        text = "x" * 28_000
+        for part in range(6):
+            large = [track(100 * part + n, user_id=f"poison{part}", properties={"text": text}) for n in range(60)]
+            await segment.send_batch(large)
+        await segment.send_batch([track(1000 + n, user_id=f"good{n}") for n in range(50)])
+        await until(lambda: len(plane.took) == 50)
+
+
+async def test_what_is_discarded_while_it_waits_is_not_delivered(address: str) -> None:
+    plane = Plane(down=httpx.Response(503))
+    async with client(plane, address, delivery="queued") as segment:
+        await segment.send(track(event="Wrong"))
+        await until(lambda: len(plane.requests) > 0)
+        assert segment.courier is not None
+        assert await segment.courier.outbox.discard(["message-1"]) == 1
+        await segment.send(track(event="Right"))
+        plane.down = None
+        await emptying(segment)
+    assert [message["event"] for message in plane.took][-1:] == ["Right"]
+    assert len(plane.took) - len([each for each in plane.took if each["event"] == "Right"]) <= 1
+
+
+@shared
+async def test_messages_for_another_address_wait_for_it(address: str) -> None:
+    elsewhere = Plane(down=httpx.ConnectError("refused"))
+    there = {"delivery": "queued", "data_plane_url": "https://events.eu1.segmentapis.com", "flush_seconds": 0}
+    async with client(elsewhere, address, **there) as segment:
+        await segment.send(track(1))
+    plane = Plane()
+    async with client(plane, address, delivery="queued") as segment:
+        await segment.send(track(2, user_id="u2"))
+        courier = segment.courier
+        assert courier is not None
+        await until(lambda: plane.ids == ["message-2"] and bool(courier.trouble))
+        assert "events.eu1.segmentapis.com" in courier.trouble[0]
+        await emptying(segment, 1)
+    elsewhere.down = None
+    async with client(elsewhere, address, **{**there, "flush_seconds": 5}) as segment:
+        await emptying(segment)
+    assert elsewhere.ids == ["message-1"]
+
+
+async def test_whoever_closes_meanwhile_waits_for_the_same_end(address: str) -> None:
+    plane = Plane()
+    plane.held.clear()
+    async with client(plane, address, delivery="queued", flush_seconds=30) as segment:
+        await segment.send_batch([track(n, user_id=f"u{n}") for n in range(5)])
+        await until(lambda: bool(plane.requests))
+        ends = [asyncio.create_task(segment.aclose()) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable) as raised:
+            await segment.send(track(9))
+        assert raised.value.code == "ending"
+        plane.held.set()
+        await asyncio.gather(*ends)
+        assert len(plane.ids) == 5
+
+
+async def test_a_full_outbox_is_named_where_a_message_can_neither_be_sent_nor_kept(address: str) -> None:
+    plane = Plane(down=httpx.Response(503))
+    chosen = {"outbox_max_bytes": 64 * 1024, "flush_seconds": 0, "timeout_seconds": 0.05}
+    async with client(plane, address, **chosen) as segment:
+        for part in range(2):
+            await segment.send(track(part, user_id=f"u{part}", properties={"text": "x" * 30_000}))
+        with pytest.raises(Unavailable, match="SEGMENT_OUTBOX_MAX_BYTES"):
+            await segment.send(track(5, user_id="u5", properties={"text": "x" * 30_000}))
 
 
 # --- bounds, trouble, restart ---
@@ -356,7 +437,7 @@ async def test_a_full_outbox_refuses_new_calls_and_says_so(address: str) -> None
         assert 1 <= kept < 10
 
 
-@on_file
+@shared
 async def test_what_is_queued_survives_the_process_and_is_delivered_by_the_next(address: str) -> None:
     plane = Plane(down=httpx.ConnectError("refused"))
     async with client(plane, address, delivery="queued", flush_seconds=0) as segment:
@@ -382,7 +463,7 @@ async def test_closing_does_not_wait_where_waiting_does_not_help(address: str) -
             await until(lambda: bool(plane.requests))
 
 
-@on_file
+@shared
 async def test_two_clients_on_one_outbox_deliver_each_message_once(address: str) -> None:
     plane = Plane()
     async with (
@@ -445,9 +526,8 @@ async def test_a_repeat_is_answered_with_the_first_result_and_not_sent() -> None
     assert len(plane.requests) == 1
 
 
+@shared
 async def test_a_repeat_is_known_by_another_client_of_the_outbox(address: str) -> None:
-    if address == "memory:":
-        pytest.skip("it is not shared")
     plane = Plane()
     async with client(plane, address) as first, client(plane, address) as second:
         await first.send(track())
@@ -540,9 +620,11 @@ async def test_ids_are_derived_from_the_call_where_that_is_asked_for() -> None:
         other = await segment.send(message, call="b")
         changed = await segment.send(track(message_id=None, event="Other"), call="a")
         batch = await segment.send_batch([message, message], call="c")
+        own = await segment.send(message, call="a", write_key="wk-of-the-call-alone")
     assert again.message_ids == first.message_ids
-    assert len({*first.message_ids, *other.message_ids, *changed.message_ids, *batch.message_ids}) == 5
-    assert len(plane.ids) == 5
+    every = [first, other, changed, batch, own]
+    assert len({name for receipt in every for name in receipt.message_ids}) == 6
+    assert len(plane.ids) == 6
 
 
 # --- over MCP ---
@@ -600,6 +682,44 @@ async def test_an_agent_can_see_retry_and_discard_what_was_refused(address: str)
         await until(lambda: plane.ids == ["message-2"])
 
 
+async def test_a_message_is_found_where_it_waits_or_was_refused(address: str) -> None:
+    plane = Plane(down=httpx.Response(503))
+    async with served(plane, address, delivery="queued") as tools:
+        assert (await called(tools))["verifyWith"] == "segment_find_message"
+        waits = await called(tools, "segment_find_message", messageId="message-1")
+        listed = await looked(tools)
+        plane.down, plane.refuse = None, lambda _: httpx.Response(400)
+        with anyio.fail_after(WAIT):
+            while not (await looked(tools))["dead"]:  # noqa: ASYNC110 - bounded
+                await asyncio.sleep(0.01)
+        refused = await called(tools, "segment_find_message", messageId="message-1")
+    assert (waits["status"], waits["knownFrom"]) == ("waiting", "outbox")
+    assert "do not send it again" in waits["explanation"]
+    assert [each["messageId"] for each in listed["waiting"]] == ["message-1"]
+    assert (refused["status"], refused["knownFrom"]) == ("discarded", "outbox")
+    assert "segment_outbox" in refused["explanation"]
+
+
+async def test_a_mended_message_stays_when_its_dead_letter_is_discarded(address: str) -> None:
+    plane = Plane(refuse=lambda message: httpx.Response(400) if message["event"] == "Poison" else None)
+    async with served(plane, address, delivery="queued") as tools:
+        await called(tools, event="Poison", userId="u1", messageId="message-1")
+        with anyio.fail_after(WAIT):
+            while not (await looked(tools))["dead"]:  # noqa: ASYNC110 - bounded
+                await asyncio.sleep(0.01)
+        plane.down = httpx.Response(503)
+        assert (await called(tools))["status"] == "queued"
+        assert (await looked(tools, action="discard", messageIds=["message-1"]))["discarded"] == 1
+        plane.down = None
+        await until(lambda: [message["event"] for message in plane.took] == ["Order Completed"])
+
+
+async def test_ids_that_are_not_there_are_spoken_of(address: str) -> None:
+    async with served(Plane(), address) as tools:
+        for action in ("retry", "discard"):
+            assert "Some" in (await looked(tools, action=action, messageIds=["message-7"]))["hint"]
+
+
 async def test_what_the_outbox_tool_cannot_do_is_said(address: str) -> None:
     async with served(Plane(), address) as tools:
         without = (await looked(tools, action="discard"))["error"]
@@ -607,6 +727,15 @@ async def test_what_the_outbox_tool_cannot_do_is_said(address: str) -> None:
         action = (await looked(tools, action="explode"))["error"]
     assert (without["field"], cursor["field"], action["field"]) == ("messageIds", "cursor", "action")
     assert "look, retry, discard" in action["hint"]
+
+
+async def test_the_outbox_is_a_resource(address: str) -> None:
+    async with served(Plane(down=httpx.Response(503)), address) as tools:
+        await called(tools)
+        listed = {str(each.uri) for each in (await tools.list_resources()).resources}
+        [content] = (await tools.read_resource("segment://outbox")).contents
+    assert "segment://outbox" in listed
+    assert json.loads(content.text)["pending"] == 1  # type: ignore[union-attr]
 
 
 async def test_the_outbox_tool_is_offered_with_an_outbox_alone() -> None:

@@ -540,6 +540,13 @@ async def test_a_lease_that_ran_out_can_be_taken(inbox: Inbox, time: Time) -> No
     assert not await inbox.lease("forward", "a", WAIT)
 
 
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+async def test_a_clock_that_is_set_back_does_not_prolong_a_lease(inbox: Inbox, time: Time) -> None:
+    assert await inbox.lease("forward", "a", 60)
+    time.now -= timedelta(hours=1)
+    assert await inbox.lease("forward", "b", 60)
+
+
 @each_shared
 async def test_a_lease_has_one_holder_among_all(address: str) -> None:
     async with opened(address) as one, opened(address) as other:
@@ -623,6 +630,19 @@ async def test_a_file_that_is_no_inbox_is_left_alone(tmp_path: Path) -> None:
                     await inbox.add(deliveries("m1"), NOW)
                 assert "private" not in str(raised.value)
         assert (tmp_path / f"{name}.db").read_bytes() == before
+
+
+async def test_nothing_is_taken_into_a_file_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "in.db"
+    async with opened(f"sqlite:///{path}") as inbox:
+        await inbox.add(deliveries("m1"), NOW)
+        path.unlink()
+        with pytest.raises(Unavailable, match="deleted, replaced or emptied") as raised:
+            await inbox.add(deliveries("m2"), NOW)
+        assert raised.value.code == "inbox_unavailable"
+        assert await inbox.add(deliveries("m2"), NOW) == 1
+    async with opened(f"sqlite:///{path}") as again:
+        assert ids((await again.page(Query())).items) == ["m2"]
 
 
 async def unavailable(address: str) -> None:

@@ -6,9 +6,9 @@ import pytest
 from support import Caller, Time, accepting, answering, arrived, settings
 
 from segment_tools import InvalidMessage, Segment, TooLarge, Track, dispatch, parse_message
+from segment_tools.remarks import REMARKS
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.spec import limits
-from segment_tools.spec.advice import TEXTS
 
 pytestmark = pytest.mark.anyio
 U = {"userId": "u1"}
@@ -123,6 +123,16 @@ WARNED = {
     "empty_group_id": {"context": {"groupId": ""}},
     "destination_spelling": {"integrations": {"all": False}},
     "destination_value": {"integrations": {"All": "false"}},
+    "semantic_event_spelling": {"type": "track", "event": "order_completed"},
+    "event_name_form": {"type": "track", "event": "Click Button"},
+    "semantic_property_spelling": {"type": "track", "event": "Order Completed", "properties": {"orderId": "o1"}},
+    "number_as_text": {"type": "track", "event": "Order Completed", "properties": {"revenue": "9.50"}},
+    "currency_code": {"type": "track", "event": "Order Completed", "properties": {"currency": "usd"}},
+    "email_as_user_id": {"userId": "jane@example.com"},
+    "created_at_not_a_date": {"type": "identify", "traits": {"createdAt": "yesterday"}},
+    "local_time_without_zone": {"properties": {"starts_at": "2024-01-15T10:30:00"}},
+    "mixed_trait_names": {"type": "identify", "traits": {"firstName": "Jane", "last_name": "Doe"}},
+    "alias_reversed": {"type": "alias", "previousId": "jane@example.com", "userId": "anon-7"},
 }
 
 
@@ -139,7 +149,7 @@ async def test_what_segment_takes_but_others_may_not_is_warned_of_and_sent(
 
 
 def test_every_warning_is_in_the_table() -> None:
-    assert set(WARNED) == set(TEXTS)
+    assert set(WARNED) == set(REMARKS)
 
 
 FINE = [

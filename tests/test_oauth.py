@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from support import KEY, SENT_AT, TRACK, WAIT, Time, Upstream, rows, settings
 
-from segment_tools import NotConfigured, Settings, Transport, wire
+from segment_tools import NotConfigured, Segment, Settings, Track, Transport, wire
 from segment_tools.errors import NotFound, RateLimited, Rejected, Unauthorized, Unavailable, Undelivered
 from segment_tools.oauth import Tokens
 from segment_tools.sandbox.oauth import OAuth, load_key
@@ -419,6 +420,20 @@ def _running() -> Iterator[Sandbox]:
 def source(_running: Sandbox) -> Source:
     _running.store.clear()
     return Source(_running)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        (settings, "; a source that enforces OAuth needs SEGMENT_OAUTH_CLIENT_ID, SEGMENT_OAUTH_KEY_ID and "),
+        (partial(app, oauth_scope="functions:write"), ", and SEGMENT_OAUTH_CLIENT_ID, SEGMENT_OAUTH_KEY_ID and "),
+    ],
+    ids=["without OAuth", "with a token that is refused"],
+)
+async def test_a_401_names_the_settings_of_oauth(chosen: Callable[..., Settings], said: str, source: Source) -> None:
+    async with Segment(chosen(data_plane_url=source.sandbox.url)) as segment:
+        with pytest.raises(Unauthorized, match=f"Check the write key .*{said}SEGMENT_OAUTH_PRIVATE_KEY"):
+            await segment.send(Track(event="Order Completed", user_id="u1"))
 
 
 @pytest.fixture

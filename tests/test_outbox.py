@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis as redis_client
@@ -25,6 +26,7 @@ from support import NOW, WAIT, Time, acknowledged, emptied, foreign, redis_runni
 from segment_tools.errors import NotConfigured, OutboxFull, Unavailable
 from segment_tools.inbox import open_inbox
 from segment_tools.outbox import ENTRY_OVERHEAD, MOST_BYTES, Dead, Depth, Entry, Known, Outbox, Waiting, open_outbox
+from segment_tools.outbox._schema import SCHEMA
 
 pytestmark = pytest.mark.anyio
 
@@ -308,6 +310,45 @@ async def test_each_writing_forgets_a_bounded_number(address: str, time: Time) -
             assert left < records(address) <= left + 4
 
 
+@each_shared
+async def test_only_so_many_ids_are_known_as_accepted(
+    address: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("sqlite", "redis"):
+        monkeypatch.setattr(f"segment_tools.outbox.{kind}.MOST_KNOWN", 3)
+    async with opened(address, time=time) as outbox:
+        await outbox.add(entries("waits", "m1", "dies"), NOW)
+        for number in range(1, 6):
+            time.now += timedelta(seconds=1)
+            await outbox.remember([known(f"m{number}")], time.now)
+            await outbox.settle([each for each in await everything(outbox) if each.entry.message_id == "m1"], [])
+        await kill(outbox, "dies")
+        await outbox.remember([known("m5")], time.now)
+        found, _ = await outbox.look(["waits", "m1", "m2", "m3", "m4", "m5"], [])
+        assert found == {each: known(each) for each in ("m3", "m4", "m5")} | {"waits": known("waits", "queued")}
+        await outbox.settle(await everything(outbox), [])
+        monkeypatch.setattr("segment_tools.outbox.sqlite.MOST_KNOWN", 2)
+        monkeypatch.setattr("segment_tools.outbox.redis.MOST_KNOWN", 2)
+        await outbox.add(entries("next"), time.now)
+        assert (await outbox.look(["m3", "m4"], []))[0] == {}
+
+
+@on_file
+async def test_a_file_of_the_first_version_is_brought_up_to_date(
+    address: str, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("segment_tools.outbox.sqlite.SCHEMA", replace(SCHEMA, migrations=SCHEMA.migrations[:1]))
+        patch.setattr("segment_tools.outbox.sqlite._note", lambda *_: None)
+        async with opened(address) as outbox:
+            await outbox.add(entries("m1"), NOW)
+    foreign(Path(address.removeprefix("sqlite:///")), "INSERT INTO known VALUES ('sent', '', 'accepted', '', 0)")
+    async with opened(address) as outbox:
+        await outbox.remember([known("m2")], NOW)
+        assert await asked(outbox, "SELECT accepted FROM totals") == [(1,)]
+        assert await pending(outbox) == ["m1"]
+
+
 # Reading
 
 
@@ -416,6 +457,25 @@ async def test_a_dead_letter_tells_all_about_it(outbox: Outbox, time: Time) -> N
     assert await status(outbox, "m1") is None
 
 
+async def test_dead_letters_are_looked_up_by_their_ids(outbox: Outbox) -> None:
+    for number in range(3):
+        await outbox.add([entry(each, body=b"%d" % number) for each in ("m1", "m2", "m\0")], NOW)
+        await kill(outbox, "m1", "m2", "m\0")
+    await outbox.add(entries("waits", "m2"), NOW)
+    every = await letters(outbox)
+    wanted = [each for each in every if each.message_id != "m2"]
+    ids_ = ["m\0", "m1", "m1", "none", "waits"]
+    assert (await outbox.dead(None, 6, ids_)).items == tuple(wanted)
+    first = await outbox.dead(None, 4, ids_)
+    assert (first.items, first.next) == (tuple(wanted[:4]), wanted[3].cursor)
+    second = await outbox.dead(first.next, 2, ids_)
+    assert (second.items, second.next) == (tuple(wanted[4:]), None)
+    assert (await outbox.dead(every[1].cursor, 9, ["m1"])).items == tuple(wanted[2::2])
+    assert [(await outbox.dead(None, 9, some)).items for some in ([], ["none", "waits"])] == [(), ()]
+    with pytest.raises(ValueError, match="none of this outbox's"):
+        await outbox.dead("x", 1, ["m1"])
+
+
 async def test_dead_letters_are_retried_at_the_end_of_the_queue(outbox: Outbox, time: Time) -> None:
     await outbox.add([entry("m1", "a"), *entries("m2", "m3", "m4")], NOW)
     await kill(outbox, "m3", "m1", "m2")
@@ -442,8 +502,21 @@ async def test_a_dead_letter_whose_id_was_taken_stays(outbox: Outbox) -> None:
     assert await dead(outbox) == ["m1", "m1"]
     assert await outbox.retry(None) == 1
     assert (await everything(outbox))[-1].entry.body == b"mended"
+    assert await outbox.discard(["m1", "m1"]) == 1
+    assert (await pending(outbox), await dead(outbox)) == (["m2", "m1"], [])
+
+
+async def test_a_mended_message_stays_when_the_letter_with_its_id_is_discarded(outbox: Outbox) -> None:
+    await outbox.add(entries("m1"), NOW)
+    for _ in range(2):
+        await kill(outbox, "m1")
+        await outbox.add([entry("m1", body=b"mended")], NOW)
     assert await outbox.discard(["m1", "m1"]) == 2
-    assert (await pending(outbox), await dead(outbox)) == (["m2"], [])
+    assert [each.entry.body for each in await everything(outbox)] == [b"mended"]
+    assert (await dead(outbox), await status(outbox, "m1")) == ([], "queued")
+    assert await outbox.depth() == Depth(1, entry("m1", body=b"mended").size, NOW, 0)
+    assert await outbox.discard(["m1"]) == 1
+    assert (await pending(outbox), await status(outbox, "m1")) == ([], None)
 
 
 async def test_many_dead_letters_are_retried(outbox: Outbox) -> None:
@@ -525,13 +598,12 @@ class Model:
         return len(rising)
 
     def discard(self, chosen: Sequence[str]) -> int:
-        for each in self.waiting:
-            if each.message_id in chosen:
-                del self.known[each.message_id]
         held = len(self.waiting) + len(self.dead)
-        self.waiting, self.dead = (
-            [each for each in some if each.message_id not in chosen] for some in (self.waiting, self.dead)
-        )
+        unmended = set(chosen) - {each.message_id for each in self.dead}
+        for each in [each for each in self.waiting if each.message_id in unmended]:
+            self.waiting.remove(each)
+            del self.known[each.message_id]
+        self.dead = [each for each in self.dead if each.message_id not in chosen]
         gone = held - len(self.waiting) - len(self.dead)
         self.discarded += gone
         return gone
@@ -725,6 +797,25 @@ async def test_a_lease_has_one_holder_until_it_is_given_up_or_runs_out(outbox: O
     assert not await outbox.lease("b", WAIT)
 
 
+@pytest.mark.parametrize("address", ["file", "memory"], indirect=True)
+async def test_a_clock_that_is_set_back_does_not_prolong_a_lease(outbox: Outbox, time: Time) -> None:
+    assert await outbox.lease("a", 3)
+    time.now -= timedelta(seconds=100)
+    assert not await outbox.lease("b", 3)
+    time.now -= timedelta(hours=1)
+    assert await outbox.lease("b", FAR)
+    assert not await outbox.lease("a", 3)
+    time.now += timedelta(seconds=120)
+    assert await outbox.lease("a", 3)
+
+
+async def test_a_lease_that_is_renewed_is_kept_over_a_clock_set_back(outbox: Outbox, time: Time) -> None:
+    assert await outbox.lease("a", WAIT)
+    time.now -= timedelta(hours=1)
+    assert await outbox.lease("a", WAIT)
+    assert not await outbox.lease("b", WAIT)
+
+
 @each_shared
 async def test_a_lease_has_one_holder_among_all(address: str) -> None:
     async with opened(address) as one, opened(address) as other:
@@ -734,6 +825,47 @@ async def test_a_lease_has_one_holder_among_all(address: str) -> None:
 
 
 # Opening
+
+
+LOOPS = """
+import asyncio, sys
+from datetime import UTC, datetime
+from segment_tools.outbox import Entry, open_outbox
+
+outbox = open_outbox(sys.argv[1])
+
+async def used(message_id):
+    waiting = asyncio.create_task(outbox.changed(60))
+    await asyncio.wait([waiting], timeout=0.01)
+    await outbox.add([Entry(message_id, "", "", b"{}", "", "")], datetime.now(UTC))
+    assert await waiting
+    left = asyncio.create_task(outbox.changed(60))
+    await asyncio.gather(*(outbox.depth() for _ in range(20)))
+    print(*(each.entry.message_id for each in await outbox.page(None, 9, 9999)))
+
+async def closed():
+    await used("m3")
+    await outbox.aclose()
+
+for work in (used("m1"), used("m2"), closed(), outbox.aclose()):
+    asyncio.run(work)
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_can_be_used_from_one_event_loop_after_another(
+    kind: str, request: pytest.FixtureRequest, environ: dict[str, str]
+) -> None:
+    ignored = "ignore::ResourceWarning"  # a loop that is over leaves its connections to be collected
+    command = [sys.executable, "-P", "-W", ignored, "-c", LOOPS, address_of(kind, request)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False, env=environ)
+    assert (done.stdout, done.stderr) == ("m1\nm1 m2\nm1 m2 m3\n", "")
+
+
+def test_a_server_can_be_let_go_of_from_another_event_loop(redis_server: str) -> None:
+    outbox = open_outbox(redis_server)
+    asyncio.run(outbox.aclose())
+    asyncio.run(outbox.aclose())
 
 
 WRONG = (
@@ -950,6 +1082,74 @@ async def test_a_damaged_file_is_left_as_it_is(tmp_path: Path) -> None:
         async with opened(f"sqlite:///{path}") as outbox:
             await unavailable(outbox, reason)
         assert path.read_bytes() == damaged
+
+
+LOSSES: dict[str, Callable[[Path], Any]] = {
+    "deleted whole": lambda path: [each.unlink() for each in list(path.parent.iterdir())],
+    "deleted": Path.unlink,
+    "its folder deleted": lambda path: shutil.rmtree(path.parent),
+    "emptied": lambda path: os.truncate(path, 0),
+    "replaced": lambda path: path.with_name("new.db").replace(path),
+    "its log deleted": lambda path: path.with_name(f"{path.name}-wal").unlink(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_nothing_is_taken_into_a_file_that_is_gone(loss: str, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "box.db"
+    await made(path.with_name("new.db"), "new")
+    async with opened(f"sqlite:///{path}") as outbox, opened(f"sqlite:///{path}") as other:
+        for number in range(50):
+            await outbox.add([entry(f"m{number}", body=SECRET.encode() * 1000)], NOW)
+        assert await other.depth() == await outbox.depth()
+        held = {"replaced": ["new"], "its log deleted": await pending(outbox)}.get(loss, [])
+        LOSSES[loss](path)
+        for each in (outbox, other):
+            await refused(each.add(entries("lost"), NOW), "deleted, replaced or emptied while it was in use. Try again")
+        assert await other.add(entries("kept"), NOW) == (None,)
+        assert await outbox.add(entries("kept too"), NOW) == (None,)
+        assert await pending(outbox) == await pending(other) == [*held, "kept", "kept too"]
+        shutil.copytree(path.parent, tmp_path / "copy")
+    for folder in ("a", "copy"):  # closed, and as after a crash
+        async with opened(f"sqlite:///{tmp_path}/{folder}/box.db") as again:
+            assert await pending(again) == [*held, "kept", "kept too"]
+
+
+async def test_a_file_that_was_moved_keeps_what_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "box.db"
+    async with opened(f"sqlite:///{path}") as outbox:
+        await outbox.add(entries("m1"), NOW)
+        path.rename(tmp_path / "moved.db")
+        await refused(outbox.depth(), "deleted, replaced or emptied")
+        assert await pending(outbox) == []
+    async with opened(f"sqlite:///{tmp_path}/moved.db") as moved:
+        assert await pending(moved) == ["m1"]
+
+
+@on_file
+async def test_what_is_added_to_a_file_made_anew_is_noticed(address: str) -> None:
+    async with opened(address) as outbox:
+        await outbox.add(entries("m1"), NOW)
+        assert await outbox.changed(0)
+        LOSSES["deleted"](Path(address.removeprefix("sqlite:///")))
+        await refused(outbox.changed(0), "deleted, replaced or emptied")
+        await outbox.add(entries("m1"), NOW)
+        assert await outbox.changed(0)
+
+
+@on_file
+async def test_a_file_that_goes_during_a_commit_has_taken_nothing(address: str) -> None:
+    path = Path(address.removeprefix("sqlite:///"))
+    async with opened(address) as outbox:
+        await outbox.depth()
+
+        def gone(_: sqlite3.Connection) -> None:
+            path.unlink()
+
+        await refused(cast("Any", outbox)._worker.write(gone), "deleted, replaced or emptied")
+        assert await outbox.add(entries("m1"), NOW) == (None,)
+    async with opened(address) as again:
+        assert await pending(again) == ["m1"]
 
 
 @on_file

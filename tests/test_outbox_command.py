@@ -22,13 +22,13 @@ ORDER = {"event": "Order Completed", "userId": "u1", "messageId": "message-1"}
 
 
 @pytest.fixture
-def chosen(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """An environment with an outbox and a data plane that is away."""
+def chosen(environ: dict[str, str], tmp_path: Path, sandbox: Sandbox) -> dict[str, str]:
+    """An environment with an outbox and a sandbox."""
     return {
         **environ,
         "SEGMENT_WRITE_KEY": KEY,
         "SEGMENT_OUTBOX": f"sqlite:///{tmp_path / 'outbox.db'}",
-        "SEGMENT_DATA_PLANE_URL": "http://127.0.0.1:1",
+        "SEGMENT_DATA_PLANE_URL": sandbox.url,
         "SEGMENT_TIMEOUT_SECONDS": "0.2",
         "SEGMENT_FLUSH_SECONDS": "0",
     }
@@ -52,26 +52,32 @@ def looked(environ: dict[str, str], *arguments: str, expected: int = 0) -> dict[
     return json.loads(shell(environ, "outbox", *arguments, "--json", expected=expected).stdout)
 
 
-def queue(environ: dict[str, str], **fields: Any) -> dict[str, Any]:
-    return json.loads(shell(environ, "call", "segment_track", json.dumps({**ORDER, **fields})).stdout)
+def queue(environ: dict[str, str], sandbox: Sandbox, **fields: Any) -> dict[str, Any]:
+    """What a call answers while the sandbox is in trouble."""
+    sandbox.fault(status=503, times=1000)
+    try:
+        return json.loads(shell(environ, "call", "segment_track", json.dumps({**ORDER, **fields})).stdout)
+    finally:
+        sandbox.clear_faults()
 
 
 def test_what_a_command_queued_is_delivered_by_another(chosen: dict[str, str], sandbox: Sandbox) -> None:
-    assert queue(chosen)["status"] == "queued"
+    assert queue(chosen, sandbox)["status"] == "queued"
     assert looked(chosen)["pending"] == 1
     told = shell(chosen, "outbox")
     assert "waiting: 1" in told.stdout
+    sandbox.fault(status=503, times=1000)
     failed = looked(chosen, "flush", "--seconds", "2", expected=1)
     assert (failed["pending"], len(failed["trouble"])) == (1, 1)
-    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url}
-    assert looked(there, "flush")["pending"] == 0
+    sandbox.clear_faults()
+    assert looked(chosen, "flush")["pending"] == 0
     assert [message["messageId"] for message in arrived(sandbox)] == ["message-1"]
 
 
 def test_dead_letters_are_shown_retried_and_discarded(chosen: dict[str, str], sandbox: Sandbox) -> None:
-    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_FLUSH_SECONDS": "10"}
+    there = {**chosen, "SEGMENT_FLUSH_SECONDS": "10"}
     for number in (1, 2):
-        queue(chosen, messageId=f"message-{number}", userId=f"u{number}")
+        queue(chosen, sandbox, messageId=f"message-{number}", userId=f"u{number}")
     sandbox.fault(status=400, times=3)
     found = looked(there, "flush")
     assert (found["pending"], found["dead"]) == (0, 2)
@@ -98,6 +104,15 @@ def test_a_wrong_command_is_said_in_one_line(arguments: list[str], says: str, ch
     assert done.stdout == ""
 
 
+def test_looking_delivers_nothing(chosen: dict[str, str], sandbox: Sandbox) -> None:
+    queue(chosen, sandbox)
+    there = {**chosen, "SEGMENT_FLUSH_SECONDS": "20"}
+    shell({**there, "SEGMENT_TIMEOUT_SECONDS": "20"}, "doctor")
+    shell(there, "call", "segment_outbox")
+    assert looked(there)["pending"] == 1
+    assert arrived(sandbox) == []
+
+
 def test_without_an_outbox_the_setting_is_named(environ: dict[str, str]) -> None:
     assert "SEGMENT_OUTBOX" in shell({**environ, "SEGMENT_WRITE_KEY": KEY}, "outbox", expected=2).stderr
 
@@ -109,7 +124,7 @@ def test_a_wrong_address_is_said_before_serving(environ: dict[str, str]) -> None
 
 
 def test_the_doctor_looks_into_the_outbox(chosen: dict[str, str], sandbox: Sandbox, tmp_path: Path) -> None:
-    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url}
+    there = {**chosen, "SEGMENT_TIMEOUT_SECONDS": "20"}
     assert "Waiting: 0" in shell(there, "doctor").stdout
     (tmp_path / "outbox.db").write_bytes(b"no database at all" * 100)
     done = shell(there, "doctor", expected=1)
@@ -150,9 +165,9 @@ async def test_stdio_delivers_what_is_left_when_its_input_ends(chosen: dict[str,
 def test_stdio_delivers_what_is_left_when_it_is_asked_to_end(
     number: signal.Signals, chosen: dict[str, str], sandbox: Sandbox
 ) -> None:
-    queue(chosen)
+    queue(chosen, sandbox)
     sandbox.fault(status=503, times=1000)
-    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_FLUSH_SECONDS": "30"}
+    there = {**chosen, "SEGMENT_FLUSH_SECONDS": "30"}
     with subprocess.Popen(program("stdio"), env=there, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             until(lambda: met(sandbox) > 0)
@@ -165,8 +180,8 @@ def test_stdio_delivers_what_is_left_when_it_is_asked_to_end(
 
 
 def test_http_delivers_what_an_earlier_server_left(chosen: dict[str, str], sandbox: Sandbox) -> None:
-    queue(chosen)
-    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url}
+    queue(chosen, sandbox)
+    there = chosen
     with running(there, "http", "--port", "0") as (_, url):
         until(lambda: len(arrived(sandbox)) == 1)
         assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
@@ -180,9 +195,9 @@ def until(done: Callable[[], bool]) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(chosen: dict[str, str], sandbox: Sandbox) -> None:
-    queue(chosen)
+    queue(chosen, sandbox)
     sandbox.fault(kind="hang", times=10)
-    there = {**chosen, "SEGMENT_DATA_PLANE_URL": sandbox.url, "SEGMENT_FLUSH_SECONDS": "500"}
+    there = {**chosen, "SEGMENT_FLUSH_SECONDS": "500"}
     with subprocess.Popen(program("stdio"), env=there, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             until(lambda: met(sandbox) > 0)

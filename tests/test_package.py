@@ -41,6 +41,7 @@ def test_every_error_is_a_segment_error() -> None:
         "InvalidMessage",
         "NotConfigured",
         "NotFound",
+        "PlanViolation",
         "RateLimited",
         "Rejected",
         "TooLarge",

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from mcp import Client
 from support import KEY, Time, Upstream, answering, facts, settings
 
-from segment_tools import Sandbox, Segment, Transport, dispatch
+from segment_tools import RateLimited, Sandbox, Segment, Transport, dispatch
 from segment_tools.services import PROFILES
 from segment_tools.surfaces.mcp_server import build
+from segment_tools.tools import refused
 
 pytestmark = pytest.mark.anyio
 TOKEN = "profile-token-RECOGNISABLE-77c1"
@@ -279,6 +280,12 @@ async def test_each_failure_is_an_error_of_its_own_with_the_request_id(
         assert time.waits == [7, 7, 7, 7]
         assert found["error"]["retryAfterSeconds"] == 7
     assert all(request.url.host == "profiles.segment.com" for request in up.requests)
+
+
+@pytest.mark.parametrize(("asked", "told"), [(29.99702264899679, 29.997), (7, 7), (0, 0), (None, None)])
+async def test_a_wait_is_told_to_the_millisecond(asked: float | None, told: float | None) -> None:
+    error = refused(RateLimited("Held back.", retry_after_seconds=asked)).as_dict()["error"]
+    assert error.get("retryAfterSeconds") == told
 
 
 @pytest.mark.parametrize(

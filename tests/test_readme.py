@@ -14,7 +14,10 @@ import pytest
 from support import ROOT, WAIT, running
 
 from segment_tools.environment import SANDBOX_SECRETS
+from segment_tools.remarks import REMARKS
 from segment_tools.settings import Settings
+from segment_tools.spec.plan_document import plan_of
+from segment_tools.spec.tracking_plan import violations
 from segment_tools.surfaces import cli
 from segment_tools.tools import TOOLS
 
@@ -50,6 +53,11 @@ def installed(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
 def test_every_tool_is_in_it(tool: str) -> None:
     assert f"| `{tool}` |" in README
+
+
+@pytest.mark.parametrize("code", REMARKS)
+def test_every_warning_is_in_it(code: str) -> None:
+    assert f"| `{code}` |" in README
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -142,7 +150,7 @@ def test_its_webhooks_arrive(installed: dict[str, str], tmp_path: Path) -> None:
     assert json.loads(done.stdout)["deliveries"][0]["event"] == "Signed Up"
 
 
-@pytest.mark.parametrize("config", blocks("json"))
+@pytest.mark.parametrize("config", [block for block in blocks("json") if "ervers" in block])
 def test_its_host_configurations_start_the_program(config: str) -> None:
     found = json.loads(config)
     (server,) = (found.get("mcpServers") or found["servers"]).values()
@@ -162,3 +170,16 @@ def test_it_holds_the_sentences_that_matter() -> None:
         "Claude Code",
     ):
         assert sentence in README
+
+
+def test_its_tracking_plan_says_what_the_readme_says() -> None:
+    (document,) = [block for block in blocks("json") if "Order Completed" in block]
+    plan = plan_of(json.loads(document))
+    properties = {"orderId": "o1", "total": "9.50", "plan": "Pro"}
+    calls: list[dict[str, object]] = [
+        {"event": "Order Complete"},
+        {"event": "Order Completed", "properties": properties},
+    ]
+    told = {f"{each.text} {each.mend}" for call in calls for each in violations({"type": "track", **call}, plan)}
+    (shown,) = [block for block in blocks("text") if "Order Completed" in block]
+    assert set(shown.splitlines()) <= told

@@ -70,7 +70,7 @@ async def test_a_user_that_does_not_exist_is_an_answer_or_an_error(call: Caller)
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_prompt_helps_to_set_segment_up(mode: str) -> None:
     async with mcp(settings(), mode=mode) as client:
-        (prompt,) = (await client.list_prompts()).prompts
+        (prompt, *_) = (await client.list_prompts()).prompts
         (told,) = (await client.get_prompt(prompt.name)).messages
         with pytest.raises(MCPError, match="There is no such prompt"):
             await client.get_prompt("other")

@@ -36,6 +36,7 @@ WRONG = {
     "SEGMENT_ANONYMOUS_ID": ["maybe"],
     "SEGMENT_ALLOW_WRITE_KEY_ARG": ["maybe"],
     "SEGMENT_DRY_RUN": ["2"],
+    "SEGMENT_METRICS": ["on please"],
     "SEGMENT_READ_ONLY": ["maybe"],
     "SEGMENT_TOOLSETS": ["tracking,flying"],
     "SEGMENT_REDACT": [
@@ -61,10 +62,10 @@ WRONG = {
     "SEGMENT_WEBHOOK_SECRET": ["hunter2 secret"],
     "SEGMENT_WEBHOOK_PORT": ["-1", "65536", "http"],
     "SEGMENT_WEBHOOK_HOST": ["a b", "http://x/"],
-    "SEGMENT_INBOX": ["inbox.db", "sqlite://", "mysql://u:hunter2@host/db"],
+    "SEGMENT_INBOX": ["inbox.db", "sqlite://", "mysql://u:hunter2@host/db", "redis://u:hunter2@host/abc"],
     "SEGMENT_INBOX_DAYS": ["0", "nan", "soon"],
     "SEGMENT_INBOX_COUNT": ["0", "many"],
-    "SEGMENT_OUTBOX": ["outbox.db", "sqlite://", "mysql://u:hunter2@host/db", "memory"],
+    "SEGMENT_OUTBOX": ["outbox.db", "sqlite://", "mysql://u:hunter2@host/db", "memory", "rediss://hunter2@host/0/1"],
     "SEGMENT_DELIVERY": ["queued", "later"],
     "SEGMENT_OUTBOX_MAX_BYTES": ["0", "1 GB"],
     "SEGMENT_FLUSH_SECONDS": ["-1", "nan", "soon"],
@@ -72,7 +73,13 @@ WRONG = {
     "SEGMENT_CDN_URL": ["http://cdn.segment.com", "https://u:hunter2@cdn.segment.com"],
     "SEGMENT_REQUESTS_PER_SECOND": ["0", "1.5", "many"],
     "SEGMENT_CONCURRENCY": ["0", "many"],
-    "SEGMENT_RATE_LIMIT": ["localhost:6379", "redis://", "http://u:hunter2@host/0", "sqlite:///hunter2.db"],
+    "SEGMENT_RATE_LIMIT": [
+        "localhost:6379",
+        "redis://",
+        "http://u:hunter2@host/0",
+        "sqlite:///hunter2.db",
+        "redis://host/hunter2",
+    ],
     "SEGMENT_OAUTH_CLIENT_ID": ["hunter2 app", "caf\u00e9"],
     "SEGMENT_OAUTH_KEY_ID": ["hunter2 key"],
     "SEGMENT_OAUTH_PRIVATE_KEY": [
@@ -83,6 +90,18 @@ WRONG = {
     ],
     "SEGMENT_OAUTH_SCOPE": ["hunter2!", "a,b"],
     "SEGMENT_OAUTH_URL": ["http://oauth2.segment.io", "https://u:hunter2@oauth2.segment.io"],
+    "SEGMENT_TRACKING_PLAN": [
+        "/no/such/hunter2.json",
+        ".",
+        "hunter2\x00",
+        "segment:",
+        "segment:rs_hunter2",
+        "segment:tp_1/../x",
+    ],
+    "SEGMENT_TRACKING_PLAN_POLICY": ["maybe", "block"],
+    "SEGMENT_PUBLIC_API_TOKEN": ["hunter2 secret"],
+    "SEGMENT_PUBLIC_API_URL": ["http://api.segmentapis.com", "https://u:hunter2@api.segmentapis.com"],
+    "SEGMENT_WARNINGS_OFF": ["short_message", "flying"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 
@@ -121,6 +140,35 @@ def test_switches_take_the_usual_words(yes: str) -> None:
 def test_the_region_chooses_the_host_and_a_url_goes_before_it() -> None:
     assert settings(region="eu").endpoint == "https://events.eu1.segmentapis.com"
     assert settings(region="eu", data_plane_url="api.example.com").endpoint == "https://api.example.com"
+
+
+def test_a_plan_that_segment_has_needs_a_token() -> None:
+    with pytest.raises(NotConfigured, match="needs SEGMENT_PUBLIC_API_TOKEN"):
+        settings(tracking_plan="segment:tp_1")
+    read = settings(tracking_plan="segment:tp_1", public_api_token="token-1", region="eu")
+    assert (read.segment_plan, read.public_api_endpoint) == ("tp_1", "https://eu1.api.segmentapis.com")
+    assert "token-1" in read.secrets
+    assert "token-1" not in repr(read)
+
+
+def test_to_block_needs_a_plan_and_to_warn_or_not_to_look_does_not() -> None:
+    with pytest.raises(NotConfigured, match=r"block, which needs SEGMENT_TRACKING_PLAN: .* plan\.json"):
+        settings(tracking_plan_policy="block")
+    assert [settings(tracking_plan_policy=policy).checks_plan for policy in ("warn", "off")] == [False, False]
+
+
+@pytest.mark.parametrize(
+    "address", ["redis://h", "redis://u:p@h:6379/", "rediss://h/15?protocol=3", "redis:///0", "unix:///run/redis?db=1"]
+)
+def test_a_redis_server_is_named_with_or_without_the_number_of_a_database(address: str) -> None:
+    read = settings(outbox=address, inbox=address, rate_limit=address)
+    assert {each.get_secret_value() for each in (read.outbox, read.inbox, read.rate_limit) if each} == {address}
+
+
+def test_a_redis_database_that_is_no_number_is_not_taken_for_the_first() -> None:
+    for name in ("outbox", "inbox", "rate_limit"):
+        with pytest.raises(NotConfigured, match="the number of a database, such as redis://localhost:6379/0"):
+            settings(**{name: "redis://localhost:6379/abc"})
 
 
 def test_no_representation_shows_a_key() -> None:

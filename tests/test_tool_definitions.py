@@ -11,9 +11,10 @@ from jsonschema import Draft202012Validator
 from support import KEY, mcp, settings
 
 from segment_tools import Settings
+from segment_tools.functions import definitions
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import instructions
-from segment_tools.tools import TOOLS, definition, offered
+from segment_tools.tools import TOOLS, definition, input_schema, offered
 
 pytestmark = pytest.mark.anyio
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -24,6 +25,7 @@ BUDGETS = {
     "triggers": (3_000, 5_000),
     "profiles": (12_000, 17_000),
     "connection": (3_900, 6_300),
+    "plan": (600, 1_250),
 }
 """Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""
 
@@ -32,6 +34,7 @@ VARIANTS = {
     "without a key": Settings(),
     "with webhooks": settings(webhook_secret="any"),
     "with profiles": settings(profile_token="any"),
+    "with a plan": settings(tracking_plan="segment:tp_1", public_api_token="any", space_id="spa_1"),
     "with named sources": settings(write_key="", sources='{"web": "key-1", "ios": "key-2"}'),
 }
 each_tool = pytest.mark.parametrize("name", DEFINITIONS)
@@ -107,9 +110,25 @@ def test_schemas_hold_nothing_that_a_client_stumbles_over(name: str, variant: st
     assert all(schema["additionalProperties"] is True for schema in free)
 
 
-def size(toolset: str, *parts: str) -> int:
-    names = [tool.name for tool in TOOLS if tool.toolset == toolset]
-    found = [{part: DEFINITIONS[name][part] for part in parts} for name in names]
+def test_with_a_tracking_plan_events_are_those_of_the_plan_and_no_examples() -> None:
+    planned, own = VARIANTS["with a plan"], settings()
+    named = "Name of an event of the tracking plan: ask segment_find_event"
+    track, batch = (tool for tool in TOOLS if tool.name in ("segment_track", "segment_batch"))
+    assert input_schema(track, planned)["properties"]["event"]["description"] == named
+    items = input_schema(batch, planned)["properties"]["batch"]["items"]["properties"]
+    assert items["event"]["description"] == named
+    shown = json.dumps([definition(tool, planned) for tool in TOOLS if tool.name == "segment_track"])
+    assert "Events: those of the tracking plan: ask segment_find_event." in shown
+    assert "Product Viewed" not in shown
+    assert definitions("anthropic", planned)[0]["description"] == definition(track, planned)["description"]
+    for without in (own, settings(tracking_plan="segment:tp_1", tracking_plan_policy="off")):
+        assert definition(track, without) == DEFINITIONS["segment_track"]
+    alone = settings(tracking_plan="segment:tp_1", public_api_token="any", toolsets="tracking")
+    assert "segment_find_event" not in json.dumps(definition(track, alone))
+
+
+def size(toolset: str, *parts: str, chosen: Settings = CHOSEN) -> int:
+    found = [{part: definition(tool, chosen)[part] for part in parts} for tool in TOOLS if tool.toolset == toolset]
     return sum(len(json.dumps(tool, separators=(",", ":"), ensure_ascii=False).encode()) for tool in found)
 
 
@@ -120,6 +139,7 @@ def test_the_list_stays_within_its_budget(toolset: str) -> None:
     in_all = size(toolset, "name", "description", "inputSchema", "outputSchema")
     print(f"\nbytes of {toolset}: {for_models} for models (at most {budget}), {in_all} with output schemas "
           f"(at most {budget_with_output})")  # fmt: skip
+    assert size(toolset, "name", "description", "inputSchema", chosen=VARIANTS["with a plan"]) <= budget
     assert for_models <= budget
     assert in_all <= budget_with_output
 

@@ -5,16 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from segment_tools import wire
+from segment_tools.errors import SegmentError
 from segment_tools.outbox import Outbox, Waiting
 from segment_tools.spec import limits
 
 MOST_ENTRIES, MOST_BYTES = 10_000, 8 * 1024 * 1024
 """Ours: how much is in memory at a time, about."""
 
-BLOCKED_ENTRIES = 50
-"""Ours: how many of a user's messages stay in memory while they cannot go, so that there is room for others'."""
-
 _LANE_ENTRIES = limits.BATCH_MESSAGES // 2
+_FEW = 50
+"""Ours: a user's messages are read on when so few are left in memory."""
+
 _PAGE = limits.BATCH_MESSAGES
 
 
@@ -48,6 +49,11 @@ class Trip:
     messages: Sequence[Waiting]
 
     @property
+    def suspect(self) -> bool:
+        """Whether any of its messages was in a request that failed."""
+        return self.failures > 0
+
+    @property
     def failures(self) -> int:
         """How often the messages among it that fared worst have failed."""
         return max(lane.failures for lane in self.lanes)
@@ -57,7 +63,7 @@ class Trip:
 class StoppedSource:
     """What is wrong with a source's key or address; until it is due, its messages are passed over."""
 
-    trouble: str
+    trouble: SegmentError
     due: float
     failures: int
     """How often in a row."""
@@ -83,7 +89,11 @@ class Window:
     async def read(self, outbox: Outbox, now: float) -> None:
         """Read on, until there is nothing more or no more room."""
         self._go_back(now)
-        while not self.all_read and len(self._held) < MOST_ENTRIES and self._bytes < MOST_BYTES:
+        blocked = [lane for lane in self._lanes.values() if lane.due > now]
+        # Who cannot go has one message in memory, which must not keep others from being read.
+        entries = MOST_ENTRIES + sum(len(lane.waiting) for lane in blocked)
+        size = MOST_BYTES + sum(len(each.entry.body) for lane in blocked for each in lane.waiting)
+        while not self.all_read and len(self._held) < entries and self._bytes < size:
             full = [lane for lane in self._lanes.values() if _is_full(lane, now)]
             for lane in full:
                 lane.unread = lane.unread or lane.waiting[-1].cursor
@@ -99,7 +109,7 @@ class Window:
                 source.left_out = False
                 self._read_anew()
         for lane in self._lanes.values():
-            if lane.unread is not None and len(lane.waiting) < BLOCKED_ENTRIES:
+            if lane.unread is not None and lane.due <= now and len(lane.waiting) < _FEW:
                 if self._read_to is not None and _place(lane.unread) < _place(self._read_to):
                     self._read_to = lane.unread
                 self.all_read, lane.unread = False, None
@@ -117,6 +127,15 @@ class Window:
             lane.waiting.append(message)
             self._held.add(message.cursor)
             self._bytes += len(entry.body)
+
+    def doubt(self) -> None:
+        """Read again what is not on its way: somebody may have discarded it meanwhile."""
+        for lane in self._lanes.values():
+            if not lane.in_flight:
+                while lane.waiting:
+                    self._let_go(lane.waiting.pop())
+                lane.unread = None
+        self._read_anew()
 
     def settled(self, messages: Sequence[Waiting]) -> None:
         """The outbox does not have these any more."""
@@ -149,7 +168,8 @@ class Window:
 
     def _ready(self, now: float) -> Sequence[Lane]:
         found = (lane for lane in self._lanes.values() if lane.waiting and not lane.in_flight and lane.due <= now)
-        return sorted(found, key=lambda lane: _place(lane.waiting[0].cursor))
+        # Whoever may be the cause of a failure comes after those who cannot be.
+        return sorted(found, key=lambda lane: (lane.blocked, lane.failures, _place(lane.waiting[0].cursor)))
 
     def arrived(self, trip: Trip) -> None:
         """Segment took it: whatever was wrong is over."""
@@ -190,18 +210,14 @@ class Window:
     def block(self, lane: Lane, due: float) -> None:
         """Let this user's messages wait, so that they hold nobody up; most of them leave the memory."""
         lane.due = due
-        while len(lane.waiting) > BLOCKED_ENTRIES:
+        while len(lane.waiting) > 1:
             self._let_go(lane.waiting.pop())
             lane.unread = lane.waiting[-1].cursor
 
-    def stop(self, name: str, trouble: str, due: float, failures: int) -> None:
+    def stop(self, name: str, trouble: SegmentError, due: float, failures: int) -> None:
         """Let all of a source's messages wait while its key or address is wrong; they leave the memory."""
         self.sources[name] = StoppedSource(trouble, due, failures)
-        for lane in self._lanes.values():
-            if lane.source == name and not lane.in_flight:
-                while lane.waiting:
-                    self._let_go(lane.waiting.pop())
-                lane.unread = None
+        self.doubt()
 
     def dues(self, now: float) -> Sequence[float]:
         """When something that waits may be tried again."""
@@ -211,7 +227,7 @@ class Window:
 
 
 def _is_full(lane: Lane, now: float) -> bool:
-    return len(lane.waiting) >= (BLOCKED_ENTRIES if lane.due > now else _LANE_ENTRIES)
+    return len(lane.waiting) >= (1 if lane.due > now else _LANE_ENTRIES)
 
 
 def _fitting(waiting: "deque[Waiting]", most: int, room: int) -> Iterator[Waiting]:

@@ -83,7 +83,7 @@ class Page:
 
 
 class Inbox(Protocol):
-    """Verified deliveries, kept for those who read them and wait for them; for one event loop.
+    """Verified deliveries, kept for those who read them and wait for them; for one event loop at a time.
 
     Several inboxes, in several processes, may stand on the same file or server: they see the same. Every method raises
     `Unavailable` (`inbox_unavailable`) where that cannot be read or written just now, and ValueError for a cursor that
@@ -127,6 +127,7 @@ class Inbox(Protocol):
         """Whether the holder has the name for so long from now, alone among all processes.
 
         Whoever has it may take it again, to renew it, or for 0 seconds, to give it up. It is free once it has run out.
+        120 seconds is the longest, whatever is asked for: a clock that is set back holds it up no longer than that.
         """
         ...
 

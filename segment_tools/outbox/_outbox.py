@@ -24,6 +24,9 @@ Segment itself looks back 24 hours at least.
 Source: https://segment.com/docs/guides/duplicate-data/.
 """
 
+MOST_KNOWN = 1_000_000
+"""How many ids are known as accepted, over the bytes of what waits: some 500 MB in a file. The oldest go first."""
+
 LEAST_FORGOTTEN = 1000
 """How many records of ids one writing may forget; twice as many as it writes, where that is more."""
 
@@ -110,12 +113,12 @@ class Depth:
 
 
 class Outbox(Protocol):
-    """Messages that were accepted and are not yet delivered to Segment; for one event loop.
+    """Messages that were accepted and are not yet delivered to Segment; for one event loop at a time.
 
     Several outboxes, in several processes, may stand on the same file or server: they see the same. Who delivers is
     one of them alone, the lease's holder, since lanes could not keep their order among several. A message is in one
     place at a time: waiting, dead, or gone. While it waits its id is known as queued, and for 24 hours after it was
-    delivered as accepted.
+    delivered as accepted; of more than a million of those, the last million.
 
     Every method raises `Unavailable` (`outbox_unavailable`) where the file or server cannot be read or written just
     now, or is none of an outbox; and ValueError for a cursor that this kind of outbox never gave out. Whoever gets an
@@ -169,6 +172,7 @@ class Outbox(Protocol):
         """Whether the holder is the one who delivers for so long from now, alone among all processes.
 
         Whoever is may ask again, to renew it, or for 0 seconds, to give it up. It is free once it has run out.
+        120 seconds is the longest, whatever is asked for: a clock that is set back holds it up no longer than that.
         """
         ...
 
@@ -184,8 +188,8 @@ class Outbox(Protocol):
         """How much there is; it takes no longer for more."""
         ...
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
-        """The dead letters after the cursor, the oldest first."""
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
+        """The dead letters after the cursor, the oldest first; where ids are given, only those with one of them."""
         ...
 
     async def retry(self, message_ids: Sequence[str] | None) -> int:
@@ -197,9 +201,11 @@ class Outbox(Protocol):
         ...
 
     async def discard(self, message_ids: Sequence[str]) -> int:
-        """Delete all dead letters and whatever waits with these ids, and forget the ids of what waited; how many.
+        """Delete all dead letters with these ids; of an id that has none, what waits, and forget the id; how many.
 
-        What is being delivered at this moment may be delivered all the same.
+        What waits beside a dead letter stays: it is the mended message, which took the letter's id. So an id that was
+        discarded is not to be discarded again, before looking, where the first time failed. What is being delivered
+        at this moment may be delivered all the same.
         """
         ...
 

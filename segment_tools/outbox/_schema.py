@@ -17,6 +17,8 @@ def _counting(table: str, column: str, event: str, sign: str, row: str) -> str:
     return f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} BEGIN {change}; END"
 
 
+_ACCEPTED = "CREATE TRIGGER known_{0} AFTER {0} ON known BEGIN UPDATE totals SET accepted = accepted {1}; END"
+
 SCHEMA = Schema(
     0x5E91B1,
     (
@@ -69,6 +71,13 @@ SCHEMA = Schema(
             *_counted("waiting", "pending"),
             *_counted("dead", "dead"),
             LEASES,
+        ),
+        (
+            "ALTER TABLE totals ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0",
+            "UPDATE totals SET accepted = (SELECT count(*) FROM known WHERE status = 'accepted')",
+            _ACCEPTED.format("INSERT", "+ (new.status = 'accepted')"),
+            _ACCEPTED.format("DELETE", "- (old.status = 'accepted')"),
+            _ACCEPTED.format("UPDATE", "+ (new.status = 'accepted') - (old.status = 'accepted')"),
         ),
     ),
 )

@@ -12,6 +12,7 @@ from segment_tools.outbox._outbox import (
     LEASE,
     LEAST_FORGOTTEN,
     MOST_BYTES,
+    MOST_KNOWN,
     OUTBOX,
     Dead,
     DeadPage,
@@ -58,14 +59,13 @@ class RedisOutbox(RedisStore):
         self._keys = [f"{self._prefix}{name}" for name in _NAMES]
         self._add, self._look, self._remember = (self._script(_SHARED + text) for text in (_ADD, _LOOK, _REMEMBER))
         self._page, self._settle, self._depth = (self._script(_SHARED + text) for text in (_PAGE, _SETTLE, _DEPTH))
-        self._letters, self._raise, self._discard = (
-            self._script(_SHARED + text) for text in (_LETTERS, _RAISE, _DISCARD)
-        )
+        self._letters, self._with_ids = (self._script(_SHARED + text) for text in (_LETTERS, _WITH_IDS))
+        self._raise, self._discard = (self._script(_SHARED + text) for text in (_RAISE, _DISCARD))
         self._newest, self._newest_letter = (self._script(_SHARED + _NEWEST.format(of)) for of in ("waiting", "dead"))
 
     async def add(self, entries: Sequence[Entry], accepted_at: datetime) -> tuple[Known | None, ...]:
         """See `Outbox.add`."""
-        head = [microseconds(accepted_at), self._oldest(), LEAST_FORGOTTEN, self._most_bytes, ENTRY_OVERHEAD]
+        head = (microseconds(accepted_at), *self._forgotten(), self._most_bytes, ENTRY_OVERHEAD)
         results = await self._asked(self._add, *head, *chain.from_iterable(map(_values, entries)))
         if results is None:
             raise full(self._most_bytes)
@@ -87,7 +87,7 @@ class RedisOutbox(RedisStore):
         """See `Outbox.remember`."""
         check_accepted(known)
         values = chain.from_iterable((each.message_id, each.digest, each.timestamp) for each in known)
-        await self._asked(self._remember, microseconds(at), self._oldest(), LEAST_FORGOTTEN, *values)
+        await self._asked(self._remember, microseconds(at), *self._forgotten(), *values)
 
     async def page(
         self, after: str | None, limit: int, most_bytes: int, without: Collection[str] = ()
@@ -144,12 +144,11 @@ class RedisOutbox(RedisStore):
         pending, size, dead, oldest = await self._asked(self._depth)
         return Depth(pending, size, None if oldest is None else moment_of(int(oldest)), dead)
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
         """See `Outbox.dead`."""
         check_limit(limit)
-        start = "-" if after is None else f"({_canonical(after)}"
-        async with self._answering():
-            found = await cast("Command", self._redis.xrange)(self._keys[1], start, "+", limit + 1)
+        place = None if after is None else _canonical(after)
+        found = await (self._died(place, limit + 1) if message_ids is None else self._of(message_ids, place, limit + 1))
         items = tuple(_letter(cursor, fields) for cursor, fields in found[:limit])
         return DeadPage(items, items[-1].cursor if len(found) > limit else None)
 
@@ -169,12 +168,26 @@ class RedisOutbox(RedisStore):
         """See `Outbox.discard`."""
         return int(await self._asked(self._discard, ENTRY_OVERHEAD, *message_ids))
 
+    async def _died(self, after: str | None, limit: int) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+        start = "-" if after is None else f"({after}"
+        async with self._answering():
+            return await cast("Command", self._redis.xrange)(self._keys[1], start, "+", limit)
+
+    async def _of(
+        self, message_ids: Sequence[str], after: str | None, limit: int
+    ) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+        found = await self._asked(self._with_ids, *(after or "0-0").split("-"), limit, *message_ids)
+        return [(place, dict(zip(fields[::2], fields[1::2], strict=True))) for place, fields in found]
+
     async def _raised(self, message_ids: Sequence[str | bytes]) -> int:
         return int(await self._asked(self._raise, microseconds(self._clock()), self._oldest(), *message_ids))
 
     async def _asked(self, script: Command, *args: str | bytes | int) -> Any:
         async with self._answering():
             return await script(keys=self._keys, args=args)
+
+    def _forgotten(self) -> tuple[int, int, int]:
+        return self._oldest(), LEAST_FORGOTTEN, MOST_KNOWN
 
     def _oldest(self) -> int:
         return microseconds(self._clock() - KNOWN_FOR)
@@ -199,12 +212,17 @@ local function known_of(id, oldest)
     return {record, at and 'accepted' or 'queued'}
 end
 
-local function forget(oldest, most)
-    local gone = redis.call('ZRANGEBYSCORE', accepted, '-inf', oldest, 'LIMIT', 0, most)
-    for _, id in ipairs(gone) do
+local function forget_all(ids)
+    for _, id in ipairs(ids) do
         redis.call('HDEL', known, id)
         redis.call('ZREM', accepted, id)
     end
+end
+
+local function forget(oldest, most, held)
+    forget_all(redis.call('ZRANGEBYSCORE', accepted, '-inf', oldest, 'LIMIT', 0, most))
+    local over = redis.call('ZCARD', accepted) - tonumber(held)
+    if over > 0 then forget_all(redis.call('ZRANGE', accepted, 0, math.min(over, most) - 1)) end
 end
 
 local function put(at, id, lane, source, digest, time, body)
@@ -230,10 +248,10 @@ local function count(size) redis.call('INCRBY', bytes, string.format('%.0f', siz
 """
 
 _ADD = """
-local at, oldest, least, most, overhead = unpack(ARGV, 1, 5)
+local at, oldest, least, held, most, overhead = unpack(ARGV, 1, 6)
 local results, fresh, queued = {}, {}, {}
 local size = 0
-for index = 6, #ARGV, 6 do
+for index = 7, #ARGV, 6 do
     local id, digest, time, body = ARGV[index], ARGV[index + 3], ARGV[index + 4], ARGV[index + 5]
     local found = queued[id] or known_of(id, oldest)
     results[#results + 1] = found
@@ -247,7 +265,7 @@ if #fresh == 0 then return results end
 if tonumber(redis.call('GET', bytes) or 0) + size > tonumber(most) then return false end
 for _, index in ipairs(fresh) do put(at, unpack(ARGV, index, index + 5)) end
 count(size)
-forget(oldest, math.max(tonumber(least), 2 * #fresh))
+forget(oldest, math.max(tonumber(least), 2 * #fresh), held)
 return results
 """
 
@@ -260,15 +278,15 @@ return {found, some}
 """
 
 _REMEMBER = """
-local at, oldest, least = unpack(ARGV, 1, 3)
-for index = 4, #ARGV, 3 do
+local at, oldest, least, held = unpack(ARGV, 1, 4)
+for index = 5, #ARGV, 3 do
     local id, digest, time = unpack(ARGV, index, index + 2)
     if #known_of(id, oldest) == 0 then
         redis.call('HSET', known, id, digest .. '\\n' .. time)
         redis.call('ZADD', accepted, at, id)
     end
 end
-forget(oldest, math.max(tonumber(least), #ARGV))
+forget(oldest, math.max(tonumber(least), #ARGV), held)
 """
 
 # It returns where to go on from, if anywhere: one asking reads 1,000 entries at most.
@@ -338,6 +356,29 @@ for _, entry in ipairs(entries) do ids[#ids + 1] = fields_of(entry).id end
 return {#entries == tonumber(ARGV[3]) and '(' .. entries[#entries][1] or '', ids}
 """
 
+_WITH_IDS = """
+local time, number, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local found, seen = {}, {}
+local function later(one, other)
+    return one.time > other.time or one.time == other.time and one.number > other.number
+end
+for index = 4, #ARGV do
+    local id = ARGV[index]
+    for place in string.gmatch(not seen[id] and redis.call('HGET', letters, id) or '', '%S+') do
+        local first, second = string.match(place, '(%d+)-(%d+)')
+        local letter = {place = place, time = tonumber(first), number = tonumber(second)}
+        if later(letter, {time = time, number = number}) then found[#found + 1] = letter end
+    end
+    seen[id] = true
+end
+table.sort(found, function(one, other) return later(other, one) end)
+local entries = {}
+for at = 1, math.min(limit, #found) do
+    entries[at] = redis.call('XRANGE', dead, found[at].place, found[at].place)[1]
+end
+return entries
+"""
+
 _RAISE = """
 local at, oldest = ARGV[1], ARGV[2]
 local rising, seen = {}, {}
@@ -369,19 +410,28 @@ local function gone(fields)
     size = size + #fields.body + overhead
     discarded = discarded + 1
 end
-for index = 2, #ARGV do
-    local id = ARGV[index]
+local function discard(id)
+    local held = redis.call('HGET', letters, id)
+    if held then
+        for letter in string.gmatch(held, '%S+') do
+            gone(fields_of(redis.call('XRANGE', dead, letter, letter)[1]))
+            redis.call('XDEL', dead, letter)
+        end
+        redis.call('HDEL', letters, id)
+        return
+    end
     local place = redis.call('HGET', places, id)
     local fields = place and taken(place, id)
     if fields then
         gone(fields)
         redis.call('HDEL', known, id)
     end
-    for letter in string.gmatch(redis.call('HGET', letters, id) or '', '%S+') do
-        gone(fields_of(redis.call('XRANGE', dead, letter, letter)[1]))
-        redis.call('XDEL', dead, letter)
-    end
-    redis.call('HDEL', letters, id)
+end
+local seen = {}
+for index = 2, #ARGV do
+    local id = ARGV[index]
+    if not seen[id] then discard(id) end
+    seen[id] = true
 end
 if size > 0 then count(-size) end
 return discarded

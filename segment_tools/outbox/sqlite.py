@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from segment_tools.outbox._outbox import (
     LEASE,
     LEAST_FORGOTTEN,
     MOST_BYTES,
+    MOST_KNOWN,
     OUTBOX,
     Dead,
     DeadPage,
@@ -61,7 +63,7 @@ class SqliteOutbox(SqliteStore):
     ) -> tuple[Mapping[str, Known], frozenset[str]]:
         """See `Outbox.look`."""
         oldest = self._oldest()
-        return await self._worker.read(lambda database: _looked(database, message_ids, lanes, oldest))
+        return await self._reader.read(lambda database: _looked(database, message_ids, lanes, oldest))
 
     async def remember(self, known: Sequence[Known], at: datetime) -> None:
         """See `Outbox.remember`."""
@@ -75,7 +77,7 @@ class SqliteOutbox(SqliteStore):
         """See `Outbox.page`."""
         check_limit(limit)
         values = (_number(after), json.dumps(list(without)), limit)
-        return await self._worker.read(lambda database: _within(database.execute(_PAGE, values), most_bytes))
+        return await self._reader.read(lambda database: _within(database.execute(_PAGE, values), most_bytes))
 
     async def settle(self, delivered: Sequence[Waiting], dead: Sequence[Death]) -> None:
         """See `Outbox.settle`."""
@@ -91,7 +93,7 @@ class SqliteOutbox(SqliteStore):
         seen = self._seen
 
         async def look() -> bool:
-            newest = await self._worker.read(_newest)
+            newest = await self._reader.read(_newest)
             if newest == seen:
                 return False
             self._seen = newest
@@ -101,14 +103,14 @@ class SqliteOutbox(SqliteStore):
 
     async def depth(self) -> Depth:
         """See `Outbox.depth`."""
-        pending, size, dead, oldest = await self._worker.read(lambda database: database.execute(_DEPTH).fetchone())
+        pending, size, dead, oldest = await self._reader.read(lambda database: database.execute(_DEPTH).fetchone())
         return Depth(pending, size, None if oldest is None else moment_of(oldest), dead)
 
-    async def dead(self, after: str | None, limit: int) -> DeadPage:
+    async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
         """See `Outbox.dead`."""
         check_limit(limit)
-        values = (_number(after), limit + 1)
-        rows = await self._worker.read(lambda database: database.execute(_DEAD, values).fetchall())
+        number = _number(after)
+        rows = await self._reader.read(lambda database: _dead(database, number, limit + 1, message_ids))
         items = tuple(_letter(*row) for row in rows[:limit])
         return DeadPage(items, items[-1].cursor if len(rows) > limit else None)
 
@@ -129,6 +131,7 @@ class SqliteOutbox(SqliteStore):
         return ("What waits is lost with this process.",) if self._place == MEMORY else ()
 
     def _opened(self) -> sqlite3.Connection:
+        self._seen = 0  # a file that is made anew counts from the first again
         try:
             return super()._opened()
         except WrongFile as error:
@@ -142,7 +145,12 @@ _PUT = """
     INSERT INTO waiting (accepted_at, message_id, lane, source, digest, timestamp, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
-_NOTE = "INSERT OR REPLACE INTO known (message_id, digest, status, timestamp, at) VALUES (?, ?, ?, ?, ?)"
+# Not REPLACE, which sets off no trigger for what it deletes.
+_NOTE = """
+    INSERT INTO known (message_id, digest, status, timestamp, at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (message_id) DO UPDATE
+    SET digest = excluded.digest, status = excluded.status, timestamp = excluded.timestamp, at = excluded.at
+"""
 
 # What waits is known for as long as it does.
 _KNOWN = """
@@ -152,6 +160,12 @@ _KNOWN = """
 _FORGET = """
     DELETE FROM known WHERE message_id IN (
         SELECT message_id FROM known WHERE status = 'accepted' AND at <= ? ORDER BY at LIMIT ?
+    )
+"""
+
+_FORGET_OLDEST = """
+    DELETE FROM known WHERE message_id IN (
+        SELECT message_id FROM known WHERE status = 'accepted' ORDER BY at LIMIT ?
     )
 """
 
@@ -179,6 +193,12 @@ _DEAD = """
     FROM dead WHERE cursor > ? ORDER BY cursor LIMIT ?
 """
 
+_LETTER = """
+    SELECT cursor, died_at, reason, text, attempts, accepted_at, message_id, source, body FROM dead WHERE cursor = ?
+"""
+
+_PLACES = "SELECT cursor FROM dead WHERE message_id = ? AND cursor > ? ORDER BY cursor LIMIT ?"
+
 _LAST_LETTERS = "SELECT max(cursor), message_id FROM dead GROUP BY message_id ORDER BY 1"
 
 _LAST_LETTER = "SELECT max(cursor), message_id FROM dead WHERE message_id = ? GROUP BY message_id"
@@ -189,8 +209,10 @@ _RISE = """
 """
 
 _NOTE_RISEN = """
-    INSERT OR REPLACE INTO known (message_id, digest, status, timestamp, at)
+    INSERT INTO known (message_id, digest, status, timestamp, at)
     SELECT message_id, digest, 'queued', timestamp, ? FROM dead WHERE cursor = ?
+    ON CONFLICT (message_id) DO UPDATE
+    SET digest = excluded.digest, status = excluded.status, timestamp = excluded.timestamp, at = excluded.at
 """
 
 
@@ -218,9 +240,13 @@ def _put(database: sqlite3.Connection, entries: Iterable[Entry], at: int) -> Non
 
 
 def _note(database: sqlite3.Connection, known: Sequence[Known], at: int, oldest: int) -> None:
-    """Note what is known from now on, and forget as much at least of what is too old."""
+    """Note what is known from now on, and forget as much at least of what is too old, or too much."""
     database.executemany(_NOTE, [(k.message_id, k.digest, k.status, k.timestamp, at) for k in known])
-    database.execute(_FORGET, (oldest, max(LEAST_FORGOTTEN, 2 * len(known))))
+    most = max(LEAST_FORGOTTEN, 2 * len(known))
+    database.execute(_FORGET, (oldest, most))
+    (accepted,) = database.execute("SELECT accepted FROM totals").fetchone()
+    if accepted > MOST_KNOWN:
+        database.execute(_FORGET_OLDEST, (min(accepted - MOST_KNOWN, most),))
 
 
 def _queued(entry: Entry) -> Known:
@@ -279,6 +305,17 @@ def _still_waiting(database: sqlite3.Connection, entries: Sequence[Waiting]) -> 
     return [place for place in places if database.execute(_STILL, place).fetchone()]
 
 
+def _dead(
+    database: sqlite3.Connection, after: int, limit: int, message_ids: Sequence[str] | None
+) -> Sequence[Sequence[Any]]:
+    if message_ids is None:
+        return database.execute(_DEAD, (after, limit)).fetchall()
+    found = (database.execute(_PLACES, (each, after, limit)) for each in dict.fromkeys(message_ids))
+    places = sorted(chain.from_iterable(found))[:limit]
+    rows = (database.execute(_LETTER, place).fetchone() for place in places)
+    return [row for row in rows if row]  # another process may have discarded one meanwhile
+
+
 def _retried(database: sqlite3.Connection, message_ids: Sequence[str] | None, at: int, oldest: int) -> int:
     if message_ids is None:
         last = database.execute(_LAST_LETTERS).fetchall()
@@ -293,11 +330,15 @@ def _retried(database: sqlite3.Connection, message_ids: Sequence[str] | None, at
 
 
 def _discarded(database: sqlite3.Connection, message_ids: Sequence[str]) -> int:
-    rows = [(each,) for each in message_ids]
-    database.executemany("DELETE FROM known WHERE message_id = ? AND status = 'queued'", rows)
-    waiting = database.executemany("DELETE FROM waiting WHERE message_id = ?", rows).rowcount
-    dead = database.executemany("DELETE FROM dead WHERE message_id = ?", rows).rowcount
-    return max(waiting, 0) + max(dead, 0)  # -1 where there are no ids
+    return sum(_discard(database, each) for each in dict.fromkeys(message_ids))
+
+
+def _discard(database: sqlite3.Connection, message_id: str) -> int:
+    """How many are gone: its dead letters, or else what waits."""
+    if letters := database.execute("DELETE FROM dead WHERE message_id = ?", (message_id,)).rowcount:
+        return letters
+    database.execute("DELETE FROM known WHERE message_id = ? AND status = 'queued'", (message_id,))
+    return database.execute("DELETE FROM waiting WHERE message_id = ?", (message_id,)).rowcount
 
 
 def _newest(database: sqlite3.Connection) -> int:

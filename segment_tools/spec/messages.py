@@ -27,9 +27,9 @@ class _Message(Arguments):
         description="ip, locale, timezone, userAgent, campaign{name,source,medium,term,content}, app, device, os, "
         "consent",
     )
-    integrations: Integrations = Field(default=None, description="Destinations: {'All': false, 'Mixpanel': true}")
+    integrations: Integrations = Field(default=None, description="Destinations: {'All': false, 'Heap': true}")
     timestamp: Timestamp = Field(default=None, description="ISO 8601; default now")
-    message_id: MessageId = Field(default=None, description="Repeat it to retry safely")
+    message_id: MessageId = Field(default=None, description="Repeat to retry safely")
 
     @property
     def identified(self) -> bool:

@@ -14,6 +14,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return folded[match[0]] if match else None
 
 
+def folded(name: str) -> str:
+    """The name in lower case, of letters and digits alone: what its spellings have in common."""
+    return "".join(char for char in name.lower() if char.isalnum())
+
+
 def printable(name: str) -> str:
     """A name from outside, fit to be shown: short and without control characters."""
     return "".join(char if char.isprintable() else "?" for char in name[:SHOWN_CHARACTERS])

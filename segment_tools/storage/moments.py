@@ -1,10 +1,13 @@
-"""Times as they are stored: whole microseconds since 1970."""
+"""Times as they are stored: whole microseconds since 1970; and how long a lease may last."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
 """What time it is, with a time zone."""
+
+LONGEST_LEASE_SECONDS = 120.0
+"""Ours, twice the longest that is asked for: one beyond it is from before a clock was set back: it has run out."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

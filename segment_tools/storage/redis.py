@@ -1,7 +1,7 @@
 """What an inbox and an outbox in a Redis server have in common: its clients, its errors, leases, and waiting."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 
 from segment_tools.errors import Unavailable
 from segment_tools.storage.kind import Kind
+from segment_tools.storage.moments import LONGEST_LEASE_SECONDS
 
 Command = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -61,9 +62,20 @@ class _Waiter:
     sharing: int = 0
 
 
+@dataclass(slots=True)
+class _Clients:
+    """What an event loop asks the server with: connections cannot leave the loop that opened them."""
+
+    asking: Redis
+    waiting: Redis
+    loop: asyncio.AbstractEventLoop | None = None
+    """None until they are first used."""
+
+
 class RedisStore:
     """A Redis server, which is asked for nothing until it is needed.
 
+    It may be used from one event loop after another: from each it is asked over connections of its own.
     Every change is one script, which the server keeps by its digest, and is given again where it has forgotten it.
     """
 
@@ -75,16 +87,10 @@ class RedisStore:
         self._waiters: dict[tuple[str, str], _Waiter] = {}
         self._under_way = 0
         self._idle = asyncio.Event()
-        options: dict[str, Any] = {
-            "decode_responses": decode_responses,
-            # None of its own: in Python 3.11, a time limit on writing can lose a cancellation.
-            "socket_timeout": None,
-            # Once more, for a connection that went stale; Segment itself tries again later.
-            "retry": Retry(NoBackoff(), 1),
-        }
+        self._url = url
+        self._decode_responses = decode_responses
         try:
-            self._redis = _client(BlockingConnectionPool, url, max_connections=_CONNECTIONS, **options)
-            self._waiting = _client(ConnectionPool, url, **options)
+            self._clients = self._made()
         except (ValueError, TypeError):
             hint = "Pass an address such as redis://localhost:6379/0."
             raise kind.no_address("a Redis server", hint) from None
@@ -98,15 +104,46 @@ class RedisStore:
         while self._under_way:  # a client that is closed while it asks connects again
             self._idle.clear()
             await self._idle.wait()
-        await self._waiting.aclose()
-        await self._redis.aclose()
+        if self._clients.loop is asyncio.get_running_loop():
+            await self._clients.waiting.aclose()
+            await self._clients.asking.aclose()
+
+    @property
+    def _redis(self) -> Redis:
+        """What the running event loop asks with."""
+        return self._of_this_loop().asking
+
+    def _of_this_loop(self) -> _Clients:
+        loop = asyncio.get_running_loop()
+        if self._clients.loop not in (None, loop):
+            self._clients = self._made()
+            self._waiters = {}
+            self._idle = asyncio.Event()
+        self._clients.loop = loop
+        return self._clients
+
+    def _made(self) -> _Clients:
+        options: dict[str, Any] = {
+            "decode_responses": self._decode_responses,
+            # None of its own: in Python 3.11, a time limit on writing can lose a cancellation.
+            "socket_timeout": None,
+            # Once more, for a connection that went stale; Segment itself tries again later.
+            "retry": Retry(NoBackoff(), 1),
+        }
+        asking = _client(BlockingConnectionPool, self._url, max_connections=_CONNECTIONS, **options)
+        return _Clients(asking, _client(ConnectionPool, self._url, **options))
 
     def _script(self, text: str) -> Command:
-        return cast("Command", self._redis.register_script(text))
+        script = cast("Command", self._clients.asking.register_script(text))
+
+        async def asked(keys: Sequence[str], args: Sequence[Any]) -> Any:
+            return await script(keys=keys, args=args, client=self._redis)
+
+        return asked
 
     async def _leased(self, name: str, holder: str, seconds: float) -> bool:
         async with self._answering():
-            args = [holder, str(round(seconds * 1000))]
+            args = [holder, str(round(min(seconds, LONGEST_LEASE_SECONDS) * 1000))]
             return bool(await self._lease(keys=[f"{self._prefix}lease:{name}"], args=args))
 
     async def _found(self, look: Callable[[], Awaitable[str | None]], stream: str, seconds: float) -> bool:
@@ -151,7 +188,7 @@ class RedisStore:
     async def _read(self, stream: str, after: str) -> None:
         async with self._answering():
             block = round(_BLOCK_SECONDS * 1000)
-            await cast("Command", self._waiting.xread)({stream: after}, count=1, block=block)
+            await cast("Command", self._of_this_loop().waiting.xread)({stream: after}, count=1, block=block)
 
     @asynccontextmanager
     async def _answering(self) -> AsyncGenerator[None]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from segment_tools.storage.kind import Kind
-from segment_tools.storage.moments import Clock, microseconds
+from segment_tools.storage.moments import LONGEST_LEASE_SECONDS, Clock, microseconds
 from segment_tools.storage.sqlite_file import MEMORY, Schema, opened
 from segment_tools.storage.worker import Worker
 
@@ -17,7 +17,7 @@ LEASES = "CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, unti
 _LEASE = """
     INSERT INTO leases (name, holder, until) VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-    WHERE holder = excluded.holder OR until <= ?
+    WHERE holder = excluded.holder OR until NOT BETWEEN ? AND ?
 """
 
 
@@ -29,14 +29,18 @@ class SqliteStore:
         self._kind = kind
         self._schema = schema
         self._clock = clock
-        self._worker = Worker(self._opened, kind)
+        self._worker = Worker(self._opened, self._place, kind)
+        # What is read does not wait for the disk behind what is written; memory is one connection's alone.
+        self._reader = self._worker if self._place == MEMORY else Worker(self._opened, self._place, kind)
         self._waiters: set[asyncio.Event] = set()
 
     async def aclose(self) -> None:
         """Wake who waits, do what was begun, and let go of the file."""
-        self._worker.end()
+        for worker in (self._worker, self._reader):
+            worker.end()
         self._wake()
-        await self._worker.ended()
+        for worker in (self._worker, self._reader):
+            await worker.ended()
 
     def _opened(self) -> sqlite3.Connection:
         """In the worker's thread: what it raises, whoever waits gets."""
@@ -44,7 +48,8 @@ class SqliteStore:
 
     async def _leased(self, name: str, holder: str, seconds: float) -> bool:
         at = microseconds(self._clock())
-        values = (name, holder, at + round(seconds * 1e6), at)
+        longest = at + round(LONGEST_LEASE_SECONDS * 1e6)
+        values = (name, holder, min(at + round(seconds * 1e6), longest), at + 1, longest)
         return await self._worker.write(lambda database: database.execute(_LEASE, values).rowcount == 1)
 
     async def _found(self, look: Callable[[], Awaitable[bool]], seconds: float, between: float) -> bool:

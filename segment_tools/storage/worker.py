@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from segment_tools.errors import Unavailable
 from segment_tools.storage.kind import Kind
-from segment_tools.storage.sqlite_file import cure
+from segment_tools.storage.open_file import OpenFile
+from segment_tools.storage.sqlite_file import MEMORY, cure
 
 _Answer = TypeVar("_Answer")
 Work = Callable[[sqlite3.Connection], _Answer]
+
+_GONE = "It was deleted, replaced or emptied while it was in use. Try again: it is opened anew, or made."
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +28,17 @@ class _Job:
 
 
 class Worker:
-    """One thread, begun when it is first needed, with a connection of its own that nobody else touches."""
+    """One thread, begun when it is first needed, with a connection of its own that nobody else touches.
 
-    def __init__(self, opened: Callable[[], sqlite3.Connection], kind: Kind) -> None:
+    Where the file at the path is no longer the one that was opened, those who wait are told so, and the next opens it
+    anew. Nobody is told that something is kept in a file that is gone.
+    """
+
+    def __init__(self, opened: Callable[[], sqlite3.Connection], path: str, kind: Kind) -> None:
         self._opened = opened
+        self._path = path
         self._kind = kind
+        self._file: OpenFile | None = None
         self._database: sqlite3.Connection | None = None
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -92,15 +102,36 @@ class Worker:
         if not jobs:
             return
         try:
-            self._database = self._database or self._opened()
+            database = self._connection()
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             _tell(jobs, [error] * len(jobs))
             return
         reads, writes = ([job for job in jobs if job.writes is kind] for kind in (False, True))
         for job in reads:
-            _tell([job], [_outcome(self._database, job)])
+            _tell([job], [_outcome(database, job)])
         if writes:
-            _tell(writes, _committed(self._database, writes))
+            _tell(writes, self._kept(database, writes))
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = self._opened()
+            self._file = None if self._path == MEMORY else OpenFile.of(self._path)
+        self._see_the_file(self._database)
+        return self._database
+
+    def _kept(self, database: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[Any]:
+        outcomes = _committed(database, jobs)
+        try:
+            self._see_the_file(database)
+        except Unavailable as error:
+            return [error] * len(jobs)
+        return outcomes
+
+    def _see_the_file(self, database: sqlite3.Connection) -> None:
+        if self._file and not self._file.is_there():
+            self._database = None
+            self._file.let_go(database)
+            raise self._kind.unavailable("file", _GONE)
 
 
 def _tell(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:

@@ -3,8 +3,8 @@
 import argparse
 import gc
 import re
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from segment_tools._version import __version__
@@ -15,9 +15,13 @@ _DESCRIPTION = "Safe hands on Twilio Segment for any AI agent. Without a command
 _EPILOG = "Settings come from SEGMENT_... environment variables; the README lists them. Try `segment-tools demo` first."
 
 
+_COMMON: Mapping[str, Any] = {"env_file": None, "log_level": "warning", "log_format": "text", "forward": []}
+"""What the options are that a command line does not have."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit code: 0 done, 1 the tool failed, 2 wrong use or a wrong setting."""
-    given = _parser().parse_args(arguments, argparse.Namespace(env_file=None, log_level="warning", forward=[]))
+    given = _parser().parse_args(arguments, argparse.Namespace(**_COMMON))
     # Fewer and larger steps for the collector while hundreds of modules load: a tenth off the time to the first answer.
     gc.disable()
     from segment_tools.surfaces import commands
@@ -65,6 +69,9 @@ def _common_options() -> _Parser:
     )
     levels = ["debug", "info", "warning", "error"]
     options.add_argument("--log-level", choices=levels, help="what to log to standard error (default: warning)")
+    options.add_argument(
+        "--log-format", choices=["text", "json"], help="how to write that, line by line (default: text)"
+    )
     return options
 
 
@@ -170,7 +177,7 @@ def _outbox_options(outbox: argparse.ArgumentParser) -> None:
     outbox.add_argument(
         "action", nargs="?", choices=("look", "flush", "retry", "discard"), default="look", help=actions
     )
-    outbox.add_argument("message_ids", nargs="*", metavar="MESSAGE_ID", help="the messageId of a dead letter")
+    outbox.add_argument("message_ids", nargs="*", metavar="MESSAGE_ID", help="a dead letter, or for discard what waits")
     outbox.add_argument("--seconds", type=_seconds, default=60.0, help="how long flush may take (default: %(default)g)")
     outbox.add_argument("--limit", type=_limit, default=20, metavar="N", help="dead letters to show (default: 20)")
     outbox.add_argument("--json", action="store_true", help="as segment_outbox answers it")

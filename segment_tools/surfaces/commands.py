@@ -22,6 +22,7 @@ from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.forwarding import shown_address, usable
 from segment_tools.functions import definitions, dispatch
 from segment_tools.settings import SANDBOX, Settings, misspelt
+from segment_tools.surfaces.logs import announcement, configure
 from segment_tools.tools import definition, lacking, offered
 
 _T = TypeVar("_T")
@@ -33,10 +34,7 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 def run(command: str, given: Namespace) -> int:
     """Run the command; the process's exit code."""
-    logging.basicConfig(stream=sys.stderr, level=given.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    for library in ("httpx", "httpcore", "mcp"):
-        # At their lower levels they log headers, which may repeat the key, and arguments, which are people's data.
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
+    configure(given.log_level, given.log_format)
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(encoding="utf-8")  # JSON is, whatever the terminal thinks
     try:
@@ -55,7 +53,7 @@ def run(command: str, given: Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"segment-tools: {text}", file=sys.stderr, flush=True)
+    print(announcement(text), file=sys.stderr, flush=True)
 
 
 def _served(given: Namespace) -> Settings:
@@ -251,8 +249,11 @@ def _call(given: Namespace) -> int:
     text = _text(given.arguments)
 
     async def once(reachable: Settings) -> dict[str, Any]:
-        async with Segment(reachable) as segment:
+        segment = Segment(reachable)  # not begun: what a call leaves to the outbox begins its delivery
+        try:
             return await dispatch(given.tool, text, segment)
+        finally:
+            await segment.aclose()
 
     with _reachable(settings) as reachable:
         result = asyncio.run(once(reachable))
@@ -280,8 +281,11 @@ def _doctor(given: Namespace) -> int:
     from segment_tools.tools.connection import Connection, shown
 
     async def checked(reachable: Settings) -> Connection:
-        async with Segment(reachable) as segment:
+        segment = Segment(reachable)  # not begun: a look delivers nothing
+        try:
             return shown(await segment.check(given.level))
+        finally:
+            await segment.aclose()
 
     with _reachable(_settings(given)) as reachable:
         report = asyncio.run(checked(reachable))

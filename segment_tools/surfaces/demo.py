@@ -82,6 +82,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("segment_check_message", {"type": "track", "event": "Order Completed", "userId": "user123"}),
     ("segment_find_message", {"event": "Order Completed", "userId": "user123"}),
     ("segment_get_profile", {"id": "user123"}),
+    ("segment_find_event", {"query": "somebody signed up"}),
     ("segment_track", {"event": "Button Clicked", "propertes": {"button": "buy"}}),
 )
 """What is called: the documents' own examples, and one call as models get it wrong."""
@@ -163,6 +164,8 @@ def _answer(facts: dict[str, Any]) -> str:
     if "traits" in facts and "found" in facts:
         events = ", ".join(event["event"] for event in facts["events"])
         return f"found: {len(facts['traits'])} traits, {len(facts['externalIds'])} external ids, events {events}"
+    if "found" in facts and "events" in facts:
+        return f"found: {', '.join(event['event'] for event in facts['events'])}"
     if "ready" in facts:
         return "ready" if facts["ready"] else f"not ready: {' '.join(facts['problems'])}"
     if "valid" in facts:

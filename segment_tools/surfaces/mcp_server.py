@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
@@ -31,16 +31,22 @@ from starlette.routing import Route
 
 from segment_tools._version import __version__
 from segment_tools.client import Segment
-from segment_tools.errors import SegmentError
+from segment_tools.errors import NotConfigured, SegmentError
 from segment_tools.forwarding import forwarding
 from segment_tools.functions import dispatch
 from segment_tools.settings import Settings
-from segment_tools.surfaces import prompts
+from segment_tools.surfaces import event_resources, prompts
 from segment_tools.surfaces.calls import Calls
+from segment_tools.surfaces.delivered_resources import Deliveries
+from segment_tools.surfaces.outbox_resource import Outbox
 from segment_tools.surfaces.progress import ByProgress
-from segment_tools.surfaces.resources import Resources
+from segment_tools.surfaces.readiness import Readiness
+from segment_tools.surfaces.resources import Provider, Resources
 from segment_tools.surfaces.stdio_lines import LenientLines
 from segment_tools.tools import definition, offered
+
+if TYPE_CHECKING:
+    from segment_tools.surfaces.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +78,8 @@ OUTBOX = (
     "again. segment_outbox shows what waits and what Segment refused."
 )
 
+EVENTS = " segment_find_event says which event and properties to send for what happened."
+
 
 def instructions(settings: Settings) -> str:
     """What a model should know of the tools that are offered."""
@@ -82,6 +90,7 @@ def instructions(settings: Settings) -> str:
         "triggers": TRIGGERS,
         "outbox": OUTBOX,
         "connection": FIND,
+        "plan": EVENTS,
     }
     return "".join(text for toolset, text in parts.items() if toolset in toolsets)
 
@@ -114,7 +123,7 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
 
     calls = Calls(lasting=lasting, now=segment.outside.now)
     received = _receives(segment.settings)
-    resources = Resources(segment)
+    resources = Resources(_providers(segment))
     runs: list[Server[None]] = []
 
     @asynccontextmanager
@@ -141,10 +150,22 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         lifespan=lifespan,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
-        on_list_prompts=prompts.listed,
-        on_get_prompt=prompts.got,
-        **(resources.handlers(lasting=lasting) if received else {}),
+        **prompts.handlers({tool.toolset for tool in offered(segment.settings)}),
+        **resources.handlers(lasting=lasting),
     )
+
+
+def _providers(segment: Segment) -> list[Provider]:
+    """The kinds of resource that go with the tools that are offered."""
+    toolsets = {tool.toolset for tool in offered(segment.settings)}
+    found: list[Provider] = []
+    if "triggers" in toolsets:
+        found.append(Deliveries(segment))
+    if "outbox" in toolsets:
+        found.append(Outbox(segment))
+    if "plan" in toolsets:
+        found += [event_resources.plan(segment), event_resources.spec()]
+    return found
 
 
 def _receives(settings: Settings) -> bool:
@@ -226,7 +247,9 @@ def _ended_by_signals(segment: Segment) -> Generator[None]:
 def http_app(
     segment: Segment, host: str, names: Sequence[str] = (), origins: Sequence[str] = (), forward: Sequence[str] = ()
 ) -> Starlette:
-    """Streamable HTTP at `/mcp`, stateless, `/healthz`, and with a webhook secret `/webhooks/segment`.
+    """Streamable HTTP at `/mcp`, stateless, `/healthz`, `/readyz`, and with a webhook secret `/webhooks/segment`.
+
+    `/metrics` answers with `SEGMENT_METRICS`; without the packages for it, `NotConfigured` is raised.
 
     Answers are JSON, but for those to who asks for progress: they are streams of events, which can carry it.
 
@@ -245,16 +268,21 @@ def http_app(
         for json in (True, False)
     )
 
+    metrics = _metrics(segment.settings)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with plain.run(), streaming.run():
-            yield
+        with metrics.counting() if metrics else nullcontext():
+            async with plain.run(), streaming.run():
+                yield
 
     sends = [tool.name for tool in offered(segment.settings) if not tool.read_only]
     calls = ByProgress(plain.asgi_app, streaming.asgi_app, sends)
     routes = [
         Route("/mcp", calls),
         Route("/healthz", _healthy, methods=["GET"]),
+        Route("/readyz", Readiness(segment).answer, methods=["GET"]),
+        Route("/metrics", metrics.answer if metrics else _unmeasured, methods=["GET"]),
     ]
     if segment.settings.webhook_secret is not None:
         from segment_tools.surfaces.receiver import webhook_route
@@ -263,6 +291,17 @@ def http_app(
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.end_calls = calls.end
     return app
+
+
+def _metrics(settings: Settings) -> "Metrics | None":
+    if not settings.metrics:
+        return None
+    try:
+        from segment_tools.surfaces.metrics import Metrics
+    except ImportError:
+        text = "SEGMENT_METRICS is on, and the packages for it are not installed."
+        raise NotConfigured("SEGMENT_METRICS", text, hint="pip install 'segment-tools[metrics]'") from None
+    return Metrics()
 
 
 def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
@@ -284,7 +323,9 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
     with listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         started(f"http://{shown}:{listener.getsockname()[1]}")
-        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2
+        )
         Server(config).run(sockets=[listener])
 
 
@@ -301,6 +342,11 @@ def listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+async def _unmeasured(_: Request) -> Response:
+    text = "Nothing is counted here: set SEGMENT_METRICS=true, which needs pip install 'segment-tools[metrics]'."
+    return JSONResponse({"error": text}, status_code=404)
 
 
 async def _healthy(_: Request) -> Response:

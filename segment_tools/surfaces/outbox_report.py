@@ -36,7 +36,9 @@ async def flushed(segment: Segment, seconds: float, told: Callable[[OutboxState]
             last = found.pending
             told(found)
         if not found.pending or loop.time() >= end:
-            return found
+            other = found.pending and segment.courier and not segment.courier.delivering
+            text = "Another process delivers this outbox; ask it, or read its log, for what is wrong."
+            return found.model_copy(update={"trouble": [*found.trouble, text]}) if other else found
         await asyncio.sleep(min(_LOOK_SECONDS, max(0.0, end - loop.time())))
 
 
@@ -50,7 +52,13 @@ def report_lines(found: OutboxState) -> list[str]:
     oldest = f", the first since {found.oldest_seconds:g} s" if found.oldest_seconds is not None else ""
     lines.append(f"waiting: {found.pending}{oldest}")
     lines.append(f"room: {found.bytes:,} of {found.most_bytes:,} bytes")
+    lines += [
+        f"  {each['messageId']}  {each['acceptedAt']}  {each.get('source', '')}".rstrip() for each in found.waiting
+    ]
+    if found.pending > len(found.waiting):
+        lines.append(f"  and {found.pending - len(found.waiting)} more")
     lines += [f"trouble: {text}" for text in found.trouble]
+    lines += [found.hint] if found.hint else []
     lines.append(f"dead letters: {found.dead}")
     for letter in found.dead_letters:
         message = letter["message"]

@@ -143,7 +143,9 @@ async def receiving(segment: Segment, listener: socket, started: Callable[[str],
             yield
 
     app = Starlette(routes=[webhook_route(segment)])
-    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2
+    )
     server = Server(config)
     host, port = listener.getsockname()[:2]
     started(f"webhooks at http://{f'[{host}]' if ':' in host else host}:{port}{PATH}")

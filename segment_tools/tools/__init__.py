@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from segment_tools import telemetry
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.receipt import Receipt
@@ -11,10 +12,10 @@ from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import connection, finding, outbox, previewing, profiles, tracking, triggers
+from segment_tools.tools import connection, events, finding, outbox, previewing, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._result import Result, failure, output_schema, success
-from segment_tools.tools._tool import Caller, Schema, Tool, input_schema
+from segment_tools.tools._tool import Caller, Schema, Tool, description, input_schema
 
 __all__ = [
     "TOOLS",
@@ -23,6 +24,7 @@ __all__ = [
     "Tool",
     "call",
     "definition",
+    "description",
     "input_schema",
     "lacking",
     "offered",
@@ -39,6 +41,7 @@ TOOLS: tuple[Tool, ...] = (
     *connection.TOOLS,
     *finding.TOOLS,
     *previewing.TOOLS,
+    *events.TOOLS,
 )
 
 
@@ -65,7 +68,7 @@ def definition(tool: Tool, settings: Settings) -> Schema:
     return {
         "name": tool.name,
         "title": tool.title,
-        "description": tool.description,
+        "description": description(tool, settings),
         "inputSchema": input_schema(tool, settings),
         "outputSchema": output_schema(tool),
         "annotations": {
@@ -73,7 +76,7 @@ def definition(tool: Tool, settings: Settings) -> Schema:
             "readOnlyHint": tool.read_only,
             "destructiveHint": tool.destructive,
             "idempotentHint": tool.idempotent,
-            "openWorldHint": True,
+            "openWorldHint": tool.open_world,
         },
     }
 
@@ -96,7 +99,15 @@ async def call(
         done = await tool.run(parsed, segment, caller)
         return _pointed(success(tool, done), segment.settings) if isinstance(done, Receipt) else done
     except SegmentError as error:
+        if tool and tool.answer is Receipt:
+            telemetry.refused(error, _count(arguments))
         return failure(tool, error)
+
+
+def _count(arguments: Mapping[str, Any] | None) -> int:
+    """How many messages a call was to send, as far as that can be told where it was refused."""
+    batch: object = (arguments or {}).get("batch")
+    return len(cast("list[object]", batch)) if isinstance(batch, list) else 1
 
 
 def _pointed(result: Result, settings: Settings) -> Result:

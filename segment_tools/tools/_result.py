@@ -16,6 +16,10 @@ REFUSED, ANSWERED, TROUBLE = -1, 200, 500
 """`statusCode`: refused before sending; Segment answered; no answer, or one that may change (429, 5xx)."""
 
 
+_DECIMALS = 3
+"""Of seconds: as finely as Segment tells time."""
+
+
 class Result(Answer):
     """The superset of what the tools that send answer."""
 
@@ -165,9 +169,9 @@ def _bodies(receipt: Receipt) -> dict[str, Any]:
 
 
 def grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
-    """Each kind of warning once, at its first index, with how many messages of a batch have it."""
-    counts = Counter((warning.code, warning.field) for warning in warned)
-    first = {(warning.code, warning.field): warning for warning in reversed(warned)}
+    """Each warning once, at its first index, with how many messages of a batch have it."""
+    counts = Counter((warning.code, warning.field, warning.message) for warning in warned)
+    first = {(warning.code, warning.field, warning.message): warning for warning in reversed(warned)}
     return [{**_present(asdict(first[key])), **({"count": counts[key]} if counts[key] > 1 else {})} for key in counts]
 
 
@@ -180,7 +184,7 @@ def _fault(error: SegmentError, receipt: Receipt) -> Fault:
         message=error.message,
         hint=_hint(error, receipt) or None,
         retryable=error.retryable,
-        retry_after_seconds=error.retry_after_seconds,
+        retry_after_seconds=error.retry_after_seconds and round(error.retry_after_seconds, _DECIMALS),
         problems=[as_listed(problem) for problem in problems] if listed else None,
     )
 

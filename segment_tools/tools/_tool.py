@@ -58,6 +58,10 @@ class Tool:
     read_only: bool
     destructive: bool
     idempotent: bool
+    open_world: bool
+    """Whether it asks anything outside this server."""
+    examples: str
+    """The sentence of the description that does not hold where a tracking plan says which events there are."""
 
 
 def tool(
@@ -68,6 +72,8 @@ def tool(
     read_only: bool = False,
     destructive: bool = False,
     idempotent: bool = False,
+    open_world: bool = True,
+    examples: str = "",
 ) -> Callable[[Run], Tool]:
     """Make a tool of an asynchronous function; its name, docstring and first parameter are the tool's own.
 
@@ -90,6 +96,8 @@ def tool(
             read_only=read_only,
             destructive=destructive,
             idempotent=idempotent,
+            open_world=open_world,
+            examples=examples,
         )
 
     return make
@@ -138,9 +146,35 @@ def _required(model: type[BaseModel]) -> set[str]:
     return named | {field.alias or name for name, field in model.model_fields.items() if field.is_required()}
 
 
+def description(tool: Tool, settings: Settings) -> str:
+    """What the tool does; under a tracking plan, without examples of events that it may not have."""
+    if not tool.examples or not settings.checks_plan:
+        return tool.description
+    return tool.description.replace(tool.examples, f"Events: those of the tracking plan{_asked(settings)}.")
+
+
+def _asked(settings: Settings) -> str:
+    """Who knows the plan, where it is offered."""
+    return ": ask segment_find_event" if "plan" in settings.toolsets else ""
+
+
+def _planned(fields: Schema, settings: Settings) -> None:
+    """Point to the tracking plan where else examples of Segment's own events stand."""
+    if "event" in fields:
+        fields["event"]["description"] = f"Name of an event of the tracking plan{_asked(settings)}"
+        if "description" in fields["properties"]:
+            fields["properties"]["description"] = "Those that the tracking plan has for the event"
+
+
 def input_schema(tool: Tool, settings: Settings) -> Schema:
-    """What the tool takes under these settings: `source` where several are configured, `writeKey` where none is."""
+    """What the tool takes under these settings: `source` where several are configured, `writeKey` where none is.
+
+    Under a tracking plan, it says where to find an event's name.
+    """
     schema = deepcopy(schema_of(tool.arguments))
+    if settings.checks_plan and tool.toolset == "tracking":
+        _planned(schema["properties"], settings)
+        _planned(schema["properties"].get("batch", {}).get("items", {}).get("properties", {}), settings)
     extra: Schema = {}
     if tool.answer is Receipt and settings.source_names:
         extra["source"] = {

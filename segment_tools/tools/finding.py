@@ -55,8 +55,9 @@ async def segment_find_message(arguments: FindArguments, segment: Segment, calle
     """Did it arrive? What became of a message after Segment said 'accepted', which is no proof that Segment keeps it.
 
     Give messageId, with the message's userId or anonymousId; or event with one of those. status is kept (knownFrom says
-    whether the sandbox or the profile's own events say so), discarded (with the reason and how to mend it), or unknown
-    with an explanation. A profile shows track calls alone, seconds to minutes later: pass waitSeconds.
+    whether the sandbox or the profile's own events say so), discarded (with the reason and how to mend it), waiting (in
+    this server's outbox), or unknown with an explanation. A profile shows track calls alone, seconds to minutes later:
+    pass waitSeconds.
     """
     if arguments.message_id is None and (arguments.event is None or _who(arguments) is None):
         hint = "Pass messageId, or event together with userId or anonymousId."
@@ -66,14 +67,14 @@ async def segment_find_message(arguments: FindArguments, segment: Segment, calle
     while True:
         found = await _look(arguments, segment)
         waited = segment.outside.monotonic() - began
-        if found.status != _UNKNOWN or not found.worth_waiting or waited >= total:
+        if not found.worth_waiting or waited >= total:
             return found.answer(round(waited, 1) if total else None)
         await caller.progress(waited, total, "not there yet")
         await segment.outside.sleep(min(pause, total - waited))
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-_KEPT, _DISCARDED, _UNKNOWN = "kept", "discarded", "unknown"
+_KEPT, _DISCARDED, _WAITING, _UNKNOWN = "kept", "discarded", "waiting", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,9 @@ async def _look(arguments: FindArguments, segment: Segment) -> _Found:
 
 
 async def _looked(arguments: FindArguments, segment: Segment) -> _Found:
-    """The sandbox knows everything; a profile some things, later."""
+    """The outbox knows what did not leave, the sandbox everything else; a profile some things, later."""
+    if (kept := await _in_outbox(arguments, segment)) is not None:
+        return kept
     try:
         row = await segment.sandbox_message(_filters(arguments))
     except Unavailable as error:
@@ -125,6 +128,27 @@ async def _looked(arguments: FindArguments, segment: Segment) -> _Found:
     if who is None:
         return _Found(_UNKNOWN, "A profile is found by an id: pass the message's userId or anonymousId as well.")
     return await _by_profile(arguments, segment, settings.space_id, who)
+
+
+async def _in_outbox(arguments: FindArguments, segment: Segment) -> _Found | None:
+    """What the outbox says of the messageId; None where it has nothing to say."""
+    courier, message_id = segment.courier, arguments.message_id
+    if courier is None or message_id is None:
+        return None
+    try:
+        known, _ = await courier.outbox.look([message_id], [])
+        letters = () if message_id in known else (await courier.outbox.dead(None, 1, [message_id])).items
+    except Unavailable:
+        return None
+    facts = {"message_id": message_id}
+    if letters:
+        text = f"Segment refused it: {letters[0].text} segment_outbox shows it, and how to mend it."
+        return _Found(_DISCARDED, text, "outbox", {**facts, "reason": letters[0].reason})
+    if message_id in known and known[message_id].status == "queued":
+        reasons = f" {courier.trouble[0]}" if courier.trouble else ""
+        text = f"It waits in the outbox and is delivered by itself: do not send it again.{reasons}"
+        return _Found(_WAITING, text, "outbox", facts, worth_waiting=True)
+    return None
 
 
 def _filters(arguments: FindArguments) -> dict[str, str]:

@@ -27,7 +27,11 @@ from segment_tools.spec.values import KeyTwice, Name, json_value, read, refusal
 from segment_tools.tools._tool import Caller, Schema, schema_of, tool
 
 
-@tool(title="Track an event", echoes=("event", "userId", "anonymousId", "messageId"))
+@tool(
+    title="Track an event",
+    echoes=("event", "userId", "anonymousId", "messageId"),
+    examples="Events: 'Product Viewed', 'Product Added', 'Order Completed', 'Email Opened'.",
+)
 async def segment_track(message: Track, segment: Segment, caller: Caller) -> Receipt:
     """Record one thing a user did.
 

@@ -1,0 +1,149 @@
+"""Which known event is meant by what somebody says: by words, by what they stand for, and by likeness."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from segment_tools.spec.event_words import is_action, is_person, meanings, spellings, words
+from segment_tools.spec.known_events import PLAN, KnownEvent
+from segment_tools.spec.names import folded
+from segment_tools.spec.semantic_events import semantic_events
+
+_STANDS_FOR, _LIKE, _ELSEWHERE, _IN_PROPERTIES = 0.85, 0.8, 0.5, 0.25
+"""What a word counts that is not there itself: one of its meaning, one spelt alike, or it stands further away."""
+
+_TITLE_SHARE = 0.5
+"""How much it matters that nothing of a title is left unsaid."""
+
+_ACTION, _PERSON, _UNKNOWN = 0.5, 0.2, 0.8
+"""How much less a word says that many events have, what is done and who does it, and one that none has."""
+
+_FITS, _BESIDE_PLAN = 0.42, 0.6
+"""The least that an answer scores; and what an event of the plan scores at least, of the best, to come first."""
+
+_LIKENESS, _LEAST_LETTERS = 0.78, 4
+"""What `difflib` calls a typo; shorter words have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An event as it is searched: its titles, each a set of stems, and the words of the rest."""
+
+    event: KnownEvent
+    titles: tuple[frozenset[str], ...]
+    around: frozenset[str]
+    properties: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    entries: tuple[_Entry, ...]
+    weights: Mapping[str, float]
+    """How much a stem tells: the fewer events have it, the more."""
+
+
+def find_events(query: str, planned: Sequence[KnownEvent] = (), most: int = 3) -> tuple[KnownEvent, ...]:
+    """The events that fit, the best first, the plan's before the spec's; none where nothing fits."""
+    index = _index(tuple(planned))
+    scored = [(score, entry.event) for entry, score in _scored(query, index) if score >= _FITS]
+    best = max((score for score, _ in scored), default=0.0)
+    first = [each for each in scored if each[1].origin == PLAN and each[0] >= best * _BESIDE_PLAN]
+    ranked = [*_ranked(first), *_ranked(each for each in scored if each not in first)]
+    return tuple(event for _, event in ranked[:most])
+
+
+def named_event(name: str, planned: Sequence[KnownEvent] = ()) -> KnownEvent | None:
+    """The event of exactly this name, the plan's before the spec's."""
+    return next((event for event in planned if event.name == name), None) or semantic_events().get(name)
+
+
+def _ranked(scored: Iterable[tuple[float, KnownEvent]]) -> list[tuple[float, KnownEvent]]:
+    return sorted(scored, key=lambda each: -each[0])
+
+
+@lru_cache(maxsize=4)
+def _index(planned: tuple[KnownEvent, ...]) -> _Index:
+    """All events; one of the plan stands in the place of the spec's, and is found by what is said for that."""
+    spec = semantic_events()
+    by_name = {folded(name): event for name, event in spec.items()}
+    own = {folded(event.name) for event in planned}
+    entries = [_entry(event, by_name.get(folded(event.name))) for event in planned]
+    entries += [_entry(event, event) for name, event in by_name.items() if name not in own]
+    counts: dict[str, int] = {}
+    for entry in entries:
+        for word in frozenset[str]().union(*entry.titles):
+            counts[word] = counts.get(word, 0) + 1
+    return _Index(tuple(entries), {word: math.log(1 + len(entries) / n) for word, n in counts.items()})
+
+
+def _entry(event: KnownEvent, spec: KnownEvent | None) -> _Entry:
+    said = spec.said if spec else ()
+    titles = tuple(found for each in (event.name, *said) if (found := frozenset(words(each))))
+    around = frozenset(words(event.description)).union(*titles)
+    return _Entry(event, titles, around, frozenset(word for each in event.properties for word in words(each.name)))
+
+
+def _scored(query: str, index: _Index) -> Iterable[tuple[_Entry, float]]:
+    asked = list(dict.fromkeys(words(query)))
+    known = set(index.weights)
+    options = {word: _options(word, known) for word in asked}
+    rarest = max(index.weights.values())
+    weights = {word: _weight(word, options[word], index, rarest) for word in asked}
+    total = sum(weights.values())
+    for entry in index.entries if total else ():
+        yield entry, max((_score(title, entry, options, weights, total, index) for title in entry.titles), default=0.0)
+
+
+def _options(word: str, known: set[str]) -> Mapping[str, float]:
+    """The stems of the index that a word may mean, and how surely."""
+    found = _meant(word, known)
+    if len(found) > 1 or word in known or len(word) < _LEAST_LETTERS:
+        return found
+    like = difflib.get_close_matches(word, sorted(known | spellings().keys()), n=1, cutoff=_LIKENESS)
+    return {meant: _LIKE * sure for each in like for meant, sure in _meant(spellings().get(each, each), known).items()}
+
+
+def _meant(word: str, known: set[str]) -> dict[str, float]:
+    found = {meant: _STANDS_FOR for meant in meanings(word) if meant in known}
+    found |= {other: _STANDS_FOR for other in known if word in meanings(other)}
+    return {**found, word: 1.0}
+
+
+def _weight(word: str, options: Mapping[str, float], index: _Index, rarest: float) -> float:
+    """An unknown word weighs nearly as much as a rare one: it may be what matters."""
+    known = [index.weights[each] for each in options if each in index.weights]
+    share = _PERSON if is_person(word) else _ACTION if is_action(word) else 1.0
+    return (max(known) if known else rarest * _UNKNOWN) * share
+
+
+def _score(
+    title: frozenset[str],
+    entry: _Entry,
+    options: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, float],
+    total: float,
+    index: _Index,
+) -> float:
+    """How much of the query the event has, and how much of its title the query has."""
+    got, told, named = 0.0, set[str](), False
+    for word, meant in options.items():
+        in_title = max(((sure, each) for each, sure in meant.items() if each in title), default=None)
+        if in_title:
+            got += in_title[0] * weights[word]
+            told.add(in_title[1])
+            named = named or not is_action(word)
+        else:
+            got += max((sure * _away(each, entry) for each, sure in meant.items()), default=0.0) * weights[word]
+    if not told or not (named or told >= title):
+        return 0.0
+    whole = sum(index.weights[each] for each in title)
+    share = sum(index.weights[each] for each in told) / whole
+    return got / total * (1 - _TITLE_SHARE + _TITLE_SHARE * share)
+
+
+def _away(word: str, entry: _Entry) -> float:
+    if word in entry.around:
+        return _ELSEWHERE
+    return _IN_PROPERTIES if word in entry.properties else 0.0

@@ -1,0 +1,103 @@
+"""The words in which people speak of events: their stems, and which of them mean the same. Ours throughout.
+
+The words are in `event_words.json`: `together` is one notion in several words; `same` what is said for a word of the
+spec, where a word may stand for several; `light` words say nothing of which event is meant; `actions` alone do not
+tell one, since many things are viewed or added.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+_ENDINGS = (("ing", 6), ("ed", 5), ("es", 5), ("s", 4))
+"""What is cut off words of at least so many letters."""
+
+_SHORT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    together: tuple[tuple[re.Pattern[str], str], ...]
+    irregular: dict[str, str]
+    same: dict[str, str]
+    light: frozenset[str]
+    actions: tuple[str, ...]
+
+
+@cache
+def _read() -> _Words:
+    found = json.loads(files("segment_tools.spec").joinpath("event_words.json").read_text(encoding="utf-8"))
+    return _Words(
+        together=tuple((re.compile(pattern), one) for pattern, one in found["together"].items()),
+        irregular={form: word for word, forms in found["irregular"].items() for form in forms.split()},
+        same=found["same"],
+        light=frozenset(" ".join(found["light"]).split()),
+        actions=tuple(" ".join(found["actions"]).split()),
+    )
+
+
+def words(text: str) -> list[str]:
+    """The stems of a text's words, in order, without those that say nothing."""
+    known = _read()
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text).replace("_", " ").lower()
+    for pattern, one in known.together:
+        spaced = pattern.sub(one, spaced)
+    plain = (each.removesuffix("'s") for each in re.findall(r"[^\W_]+(?:'s)?", spaced))
+    return [stem(each) for each in plain if each not in known.light]
+
+
+def stem(word: str) -> str:
+    """What the forms of an English word have in common, roughly."""
+    word = _read().irregular.get(word, word)
+    for ending, least in _ENDINGS:
+        if len(word) >= least and word.endswith(ending) and not word.endswith("ss"):
+            word = _cut(word, ending)
+            break
+    return word.removesuffix("e").replace("y", "i") if len(word) > _SHORT else word
+
+
+def _cut(word: str, ending: str) -> str:
+    if ending == "es" and not word.endswith(("ses", "xes", "zes", "ches", "shes")):
+        return word[:-1]
+    short = word[: -len(ending)]
+    doubled = ending in ("ing", "ed") and short[-1:] == short[-2:-1] and short[-1:] not in ("l", "s")
+    return short[:-1] if doubled else short
+
+
+def meanings(word: str) -> frozenset[str]:
+    """The stems that a stem may stand for, besides itself."""
+    return _meanings().get(word, frozenset())
+
+
+@cache
+def _meanings() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for meant, said in _read().same.items():
+        for each in said.split():
+            found.setdefault(stem(each), set()).add(stem(meant))
+    return {word: frozenset(meant) for word, meant in found.items()}
+
+
+@cache
+def spellings() -> dict[str, str]:
+    """Words that may be misspelt, besides an event's own, each with its stem."""
+    known = _read()
+    return {word: stem(word) for word in (*known.irregular, *_meanings()) if word not in known.light}
+
+
+def is_person(word: str) -> bool:
+    """Whether the stem stands for who does it, which most events have in common."""
+    return word == "user" or "user" in meanings(word)
+
+
+def is_action(word: str) -> bool:
+    """Whether the stem alone, or all that it stands for, tells no event."""
+    meant = meanings(word)
+    return word in _actions() or is_person(word) or (bool(meant) and meant <= _actions())
+
+
+@cache
+def _actions() -> frozenset[str]:
+    return frozenset(map(stem, _read().actions))

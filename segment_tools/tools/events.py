@@ -1,0 +1,51 @@
+"""The tool that finds the event to send: in the customer's plan, and among Segment's semantic events."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from segment_tools.client import Segment
+from segment_tools.spec.arguments import Arguments
+from segment_tools.spec.event_search import find_events
+from segment_tools.spec.values import Name
+from segment_tools.tools._answer import Answer
+from segment_tools.tools._tool import Caller, tool
+
+
+class FindEventArguments(Arguments):
+    """What happened."""
+
+    REQUIRED: ClassVar = {"query": "Pass what the user did, such as 'customer paid for an order'."}
+
+    query: Name = Field(default=None, description="What the user did, in any words: 'bought something'")
+
+
+class KnownEvents(Answer):
+    """The events that fit, the best first."""
+
+    found: bool
+    events: list[dict[str, Any]]
+    hint: str | None = None
+
+
+NOTHING = (
+    "No known event fits. Name a new one Object + past-tense verb, in Title Case and the same every time, such as "
+    "'Invoice Downloaded', and send it with segment_track; what differs each time goes into properties. A page or "
+    "screen that was seen is segment_page or segment_screen, who somebody is segment_identify, an account "
+    "segment_group."
+)
+
+
+@tool(title="Find the event to send", toolset="plan", read_only=True, idempotent=True, open_world=False)
+async def segment_find_event(arguments: FindEventArguments, segment: Segment, _: Caller) -> KnownEvents:
+    """Find the event name and properties for what happened, before segment_track.
+
+    Searches the tracking plan first, then Segment's semantic events, which destinations understand. Each has its
+    properties with types and an example call to fill in: leave out what is not known. found is false where none fits;
+    hint then says how to name a new one.
+    """
+    found = find_events(arguments.query or "", segment.planned_events)
+    return KnownEvents(found=bool(found), events=[event.as_dict() for event in found], hint=None if found else NOTHING)
+
+
+TOOLS = (segment_find_event,)
