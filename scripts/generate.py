@@ -42,7 +42,7 @@ def settings_table() -> str:
     for name, field in Settings.model_fields.items():
         value: object = field.get_default(call_default_factory=True)
         shown = ",".join(TOOLSETS) if value == TOOLSETS else value
-        default = "" if shown in (None, {}) else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
+        default = "" if shown in (None, {}, ()) else f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
         lines.append(f"| `SEGMENT_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 

@@ -5,15 +5,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self, cast
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from platformdirs import user_data_path
 
 from segment_tools import wire
 from segment_tools.attempts import Surroundings
+from segment_tools.audit import Audit
 from segment_tools.checking import Checks, Level, Report
 from segment_tools.data_plane import DataPlane, Outcome
 from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
+from segment_tools.guard import Guard
 from segment_tools.inbox import Inbox, Retention, open_inbox
 from segment_tools.plan_source import PlanSource
 from segment_tools.reading import ProfilePage, Profiles
@@ -31,6 +34,9 @@ from segment_tools.transport import Transport
 
 MOST_WAITING = 100
 """Ours: how many may wait for deliveries at once; each is a call that stays open, and looks now and then."""
+
+TEST_EVENT = Track(event="App Sync Test", user_id="test", properties={"test": True})
+"""What the connection test writes where it is asked to: S0's test event."""
 
 SANDBOX_SECONDS, SANDBOX_BYTES = 5.0, 512 * 1024
 """For a look into a sandbox on this machine."""
@@ -68,6 +74,11 @@ class Segment:
         self._inbox: Inbox | None = None
         self._waiting = 0
         self.reception = Reception()
+        self.name = str(uuid4())
+        """What tells the calls of this client from those of others in the audit log."""
+        self._audit: Audit | None = None
+        self.guard = Guard(settings, self._outside.monotonic)
+        """Holds the tools' calls to the limits of the settings; `send` is the program's own, and is not held back."""
 
     @property
     def planned_events(self) -> Sequence[KnownEvent]:
@@ -93,8 +104,10 @@ class Segment:
         """Deliver what an outbox has from earlier, and read the tracking plan, in the running event loop.
 
         Raises:
-            NotConfigured: what `SEGMENT_OUTBOX` names is no outbox.
+            NotConfigured: what `SEGMENT_OUTBOX` names is no outbox, or the audit log cannot be written.
         """
+        if self.settings.audit_log is not None:
+            _ = self.audit
         self._sender.start()
         self._plans.start()
 
@@ -116,6 +129,21 @@ class Segment:
         await self._plans.aclose()
         await self._plane.aclose()
         await self._profiles.aclose()
+
+    @property
+    def audit(self) -> Audit:
+        """The audit log of the settings, opened when it is first used.
+
+        Raises:
+            NotConfigured: there is none, or it cannot be written.
+        """
+        settings = self.settings
+        if settings.audit_log is None:
+            hint = "Set it to the file of the log."
+            raise NotConfigured("SEGMENT_AUDIT_LOG", "SEGMENT_AUDIT_LOG is not set: there is no audit log.", hint=hint)
+        if self._audit is None:
+            self._audit = Audit(settings.audit_log, settings.audit_max_bytes, required=settings.audit_required)
+        return self._audit
 
     @property
     def outside(self) -> Surroundings:
@@ -265,6 +293,14 @@ class Segment:
         indices = list(range(len(messages)))
         return await self._sender.send(messages, indices, wire.batches, route, _repeatable(call, source, write_key))
 
+    def vetted(self, messages: Sequence[AnyMessage], *, indexed: bool) -> list[AnyMessage]:
+        """The messages as they may be shown to a person who is asked, or named: redacted, and without secrets.
+
+        Raises:
+            InvalidMessage: what the settings have against them.
+        """
+        return self._sender.vetted(messages, list(range(len(messages))) if indexed else [None] * len(messages))
+
     async def preview(self, message: AnyMessage) -> Receipt:
         """What a dry run of `send` answers, under any settings; nothing is sent or kept, and no key is needed.
 
@@ -281,6 +317,12 @@ class Segment:
         """
         _refuse_none(messages)
         return await self._sender.preview(messages, indices or list(range(len(messages))), wire.batches)
+
+    @property
+    def test_event(self) -> Track:
+        """What the connection test sends; it is nobody's, and nobody agreed to anything."""
+        consent: dict[str, Any] = {"consent": {"categoryPreferences": {}}}
+        return TEST_EVENT.model_copy(update={"context": consent}) if self.settings.require_consent else TEST_EVENT
 
     async def check(self, level: Level = "probe") -> Report:
         """Whether the credentials and addresses work; only the level `send` writes anything, S0's test event.
@@ -316,12 +358,7 @@ class Segment:
         return " ".join([f"Waiting: {depth.pending}{dead}. Delivery is {self.settings.delivery}.", *remarks])
 
     async def _send_test(self, source: str | None) -> Receipt:
-        # It is nobody's, so that nobody agreed to anything.
-        context: dict[str, Any] | None = (
-            {"consent": {"categoryPreferences": {}}} if self.settings.require_consent else None
-        )
-        test = Track(event="App Sync Test", user_id="test", properties={"test": True}, context=context)
-        return await self.send(test, source=source)
+        return await self.send(self.test_event, source=source)
 
 
 def _refuse_none(messages: Sequence[AnyMessage]) -> None:

@@ -5,6 +5,7 @@ SegmentError
 │   ├── TooLarge         a message or request over Segment's limits
 │   └── PlanViolation    a message against the tracking plan, whose policy is to block it
 ├── NotConfigured        a setting is missing or wrong: says which
+├── Refused              held back by a limit of the server, or for want of a person's consent
 └── Undelivered          what was sent was not accepted
     ├── Rejected         Segment answered, and not with 2xx
     │   ├── Unauthorized 401, 403
@@ -107,6 +108,19 @@ class NotConfigured(SegmentError):
     def __init__(self, setting: str, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.setting = setting
+
+
+class Refused(SegmentError):
+    """The server's own limits, or the person who was asked, hold the call back; nothing was sent.
+
+    It may be tried again where `retry_after_seconds` says when.
+    """
+
+    def __init__(self, code: str, message: str, *, hint: str = "", retry_after_seconds: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+        self.retryable = retry_after_seconds is not None
 
 
 class Undelivered(SegmentError):

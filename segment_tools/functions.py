@@ -14,10 +14,24 @@ from typing import Any, Literal, cast, get_args
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, SegmentError
+from segment_tools.guard import Confirm, Origin
 from segment_tools.redaction import hidden_in
 from segment_tools.settings import Settings
 from segment_tools.spec.values import KeyTwice, unique
-from segment_tools.tools import TOOLS, Answer, Progress, call, description, input_schema, offered, refused, untold
+from segment_tools.tools import (
+    PROGRAM,
+    TOOLS,
+    Answer,
+    Progress,
+    audited,
+    call,
+    description,
+    input_schema,
+    named,
+    offered,
+    refused,
+    untold,
+)
 from segment_tools.tools._tool import Schema
 
 Format = Literal["openai", "openai-responses", "openai-strict", "anthropic", "gemini"]
@@ -102,23 +116,47 @@ async def dispatch(
     segment: Segment,
     progress: Progress = untold,
     call_id: str | None = None,
+    origin: Origin = PROGRAM,
+    confirm: Confirm | None = None,
 ) -> dict[str, Any]:
     """The tool's result as JSON; `success` tells whether it worked, `error` what to do if not. Never raises.
 
     `arguments` may be the JSON text that some providers hand over. `progress` is told how far a call is that takes
-    its time. `call_id` is what repeats of the same call have in common, for `SEGMENT_DERIVE_MESSAGE_ID`.
+    its time. `call_id` is what repeats of the same call have in common, for `SEGMENT_DERIVE_MESSAGE_ID`. `origin` says
+    who calls, for limits and the audit log. `confirm` shows a person what `SEGMENT_CONFIRM` wants their consent to, and
+    returns `accept`, `decline` or `cancel`; without it such calls are refused.
     """
     try:
-        result = (await call(name, _read(arguments), segment, progress, call_id)).as_dict()
+        with audited(named(name), arguments, segment, origin) as noted:
+            return noted(await _answered(name, arguments, segment, progress, call_id, origin, confirm))
+    except SegmentError as error:
+        return refused(error).as_dict()
+    except Exception as error:  # noqa: BLE001 - as below, of what keeps the audit log
+        return _accident(name, error)
+
+
+async def _answered(
+    name: str,
+    arguments: Mapping[str, Any] | str | None,
+    segment: Segment,
+    progress: Progress,
+    call_id: str | None,
+    origin: Origin,
+    confirm: Confirm | None,
+) -> dict[str, Any]:
+    try:
+        result = (await call(name, _read(arguments), segment, progress, call_id, origin, confirm)).as_dict()
         return result if result["success"] else _clean(result, segment)
     except SegmentError as error:
         return refused(error).as_dict()
     except Exception as error:  # noqa: BLE001 - the one boundary: an accident must not show a model our insides
-        # The exception's own text may hold somebody's data, so that only its type and place are logged.
-        _log.error(
-            "%.60s failed: %s\n%s", name, type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
-        )
-        return refused(_Accident(name)).as_dict()
+        return _accident(name, error)
+
+
+def _accident(name: str, error: Exception) -> dict[str, Any]:
+    # The exception's own text may hold somebody's data, so that only its type and place are logged.
+    _log.error("%.60s failed: %s\n%s", name, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return refused(_Accident(name)).as_dict()
 
 
 def _clean(result: dict[str, Any], segment: Segment) -> dict[str, Any]:

@@ -147,6 +147,14 @@ class Sender:
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
 
+    def vetted(self, messages: Sequence[AnyMessage], indices: Sequence[int | None]) -> list[AnyMessage]:
+        """See `Segment.vetted`. They are no messages to send: what is hashed already would be hashed again."""
+        redacted = [self._redaction.of(message) for message in messages]
+        found = zip(map(self._problems, (message.as_dict() for message in redacted)), indices, strict=True)
+        if problems := [replace(problem, index=index) for each, index in found for problem in each]:
+            raise InvalidMessage(problems)
+        return redacted
+
     async def preview(
         self, messages: Sequence[AnyMessage], indices: Sequence[int | None], to_requests: ToRequests
     ) -> Receipt:

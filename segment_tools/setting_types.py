@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -15,6 +16,22 @@ _LEAST_BITS, _FILE_BYTES = 2048, 64 * 1024
 _REDIS = r"(redis://|rediss://|unix://)[^\x00-\x1f]+"
 _NO_DATABASE = r"rediss?://[^/?#]*/(?![0-9]*([?#]|$)).*"
 """What redis-py takes for the first database although the address names another."""
+
+TYPE, EVENT, TOOL = "type", "event", "tool"
+TYPES = ("track", "identify", "page", "screen", "group", "alias")
+WRITERS = ("batch", "outbox", "test_connection")
+"""The tools that write and are not named after a type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What picks out messages: a type, a pattern of events' names, or for consent a tool."""
+
+    kind: Literal["type", "event", "tool"]
+    name: str
+
+    def __str__(self) -> str:
+        return f"type:{self.name}" if self.kind == TYPE else self.name
 
 
 def is_write_key(value: object) -> bool:
@@ -107,6 +124,43 @@ def _patterns(value: object) -> object:
     if not value.isprintable():
         raise wrong("must be names or patterns, separated by commas")
     return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _event_patterns(value: object) -> object:
+    found = _patterns(value)
+    return tuple(map(_selector, cast("tuple[str, ...]", found))) if isinstance(value, str) else found
+
+
+def _selector(text: str) -> Selector:
+    if not text.startswith("type:"):
+        return Selector(EVENT, text)
+    name = text.removeprefix("type:").strip()
+    if name != "*" and name not in TYPES:
+        raise wrong(f"names a type that is none: after type: comes one of {', '.join(TYPES)} or *")
+    return Selector(TYPE, name)
+
+
+def _consents(value: object) -> object:
+    found = _patterns(value)
+    return tuple(map(_consent, cast("tuple[str, ...]", found))) if isinstance(value, str) else found
+
+
+def _consent(text: str) -> Selector:
+    name = text.removeprefix("segment_")
+    if name in TYPES:
+        return Selector(TYPE, name)
+    if name in WRITERS:
+        return Selector(TOOL, name)
+    if name != text:
+        listed = ", ".join(f"segment_{each}" for each in (*TYPES, *WRITERS))
+        raise wrong(f"names a tool that sends nothing, or is none: pass one of {listed}")
+    return _selector(text)
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and not value.isprintable():
+        raise wrong("is no path of a file")
+    return Path(value).expanduser() if isinstance(value, str) else value
 
 
 def _url(value: object) -> object:
@@ -236,6 +290,9 @@ TrackingPlanName = Annotated[str, BeforeValidator(_tracking_plan)]
 SpaceId = Annotated[str, BeforeValidator(_space_id)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+EventPatterns = Annotated[tuple[Selector, ...], BeforeValidator(_event_patterns)]
+Consents = Annotated[tuple[Selector, ...], BeforeValidator(_consents)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
 Url = Annotated[str, BeforeValidator(_url)]
 PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key)]
 Redactions = Annotated[dict[str, Literal["drop", "mask", "hash"]], BeforeValidator(_redactions)]

@@ -23,6 +23,9 @@ from segment_tools.errors import NotConfigured
 from segment_tools.remarks import REMARKS
 from segment_tools.setting_types import (
     SEGMENT_PLAN,
+    Consents,
+    EventPatterns,
+    FilePath,
     InboxAddress,
     OAuthId,
     OAuthScope,
@@ -290,6 +293,53 @@ class Settings(BaseModel):
         description="Where to read it instead of the region's host.",
     )
 
+    agent_rate: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="How many messages a session may send in a minute; those of a batch count each (default: any).",
+    )
+    server_rate: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="How many messages all sessions of a server may send in a minute together (default: ten times "
+        "`SEGMENT_AGENT_RATE`, if that is set).",
+    )
+    loop_limit: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="How often a session may send the same message, or batch, in a row; 0: as often as it likes.",
+    )
+    allow_events: EventPatterns = Field(
+        default=(),
+        description="The only messages that may be sent: names of track events or patterns such as `Order *`, and "
+        "`type:identify` for those of a type, separated by commas (default: all).",
+    )
+    deny_events: EventPatterns = Field(
+        default=(),
+        description="Messages that may not be sent, written the same way, in any case; goes before what is allowed.",
+    )
+    confirm: Consents = Field(
+        default=(),
+        description="What a person must agree to before it is sent: types and tools such as `alias`, `batch` and "
+        "`outbox`, and patterns of events, separated by commas.",
+    )
+    audit_log: FilePath | None = Field(
+        default=None,
+        description="File that gets a line of JSON for each call, without anybody's data (default: none).",
+    )
+    audit_max_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=1024,
+        description="At what size that file is put aside and begun anew; five are kept besides.",
+    )
+    audit_required: bool = Field(
+        default=False,
+        description="`true` refuses calls while that file cannot be written.",
+    )
+
     @classmethod
     def from_env(cls, env_file: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Self:
         """Read the settings from the environment; `env_file` names a `.env` file that the environment overrides.
@@ -339,6 +389,13 @@ class Settings(BaseModel):
     def _queue_needs_outbox(cls, value: str, found: ValidationInfo) -> str:
         if value == "queued" and found.data.get("outbox") is None:
             raise wrong("is queued, which needs SEGMENT_OUTBOX: where messages are kept, such as sqlite:///outbox.db")
+        return value
+
+    @field_validator("audit_required")
+    @classmethod
+    def _required_needs_log(cls, value: bool, found: ValidationInfo) -> bool:
+        if value and found.data.get("audit_log") is None:
+            raise wrong("is true, which needs SEGMENT_AUDIT_LOG: the file to write")
         return value
 
     @field_validator("tracking_plan_policy")

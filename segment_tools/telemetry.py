@@ -31,7 +31,7 @@ from opentelemetry.trace import (
 )
 
 from segment_tools._version import __version__
-from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
+from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
 from segment_tools.log_line import Line
 from segment_tools.receipt import Receipt
 
@@ -257,7 +257,7 @@ def sending(count: int, clock: Callable[[], float]) -> Generator[Call]:
 
 def refused(error: SegmentError, count: int) -> None:
     """So many messages were refused before sending, if that is what the error says and nobody counted it yet."""
-    if isinstance(error, InvalidMessage | NotConfigured) and not error.counted:
+    if isinstance(error, InvalidMessage | NotConfigured | Refused) and not error.counted:
         error.counted = True
         _count("refused", count, error_type(error))
         _log.info(Line("refused", {"count": count, "error": error_type(error)}))

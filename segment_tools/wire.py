@@ -17,6 +17,7 @@ from segment_tools.redaction import hidden, hidden_in
 from segment_tools.services import TRACKING, TRACKING_BY_TOKEN, Service
 from segment_tools.spec import limits
 from segment_tools.spec.json_objects import carried, fault_in, foreign_integer
+from segment_tools.spec.names import printable
 
 LIBRARY = {"name": "segment-tools", "version": __version__}
 """What this package calls itself in `context.library`."""
@@ -139,11 +140,23 @@ def _check_size(body: bytes, message: Mapping[str, Any], index: int | None) -> N
 def _too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Problem | None:
     if len(body) <= limits.MESSAGE_BYTES:
         return None
-    largest = max(message, key=lambda key: len(to_json(message[key])))
+    largest = _largest(message)
     text = f"The message is {len(body):,} bytes on the wire; Segment takes {limits.MESSAGE_BYTES:,}."
     return Problem(
         "too_large", text, f"Shorten {largest}, its largest field, or split it over several messages.", largest, index
     )
+
+
+def _largest(holder: Mapping[str, Any]) -> str:
+    """The path of what takes the most room: as deep as one field has most of what is above it."""
+    sizes = {key: len(to_json(value)) for key, value in holder.items()}
+    key = max(sizes, key=lambda each: sizes[each])
+    shown, below = printable(str(key)), holder[key]
+    if not isinstance(below, Mapping) or not below:
+        return shown
+    inside = cast("Mapping[str, Any]", below)
+    most = max(len(to_json(value)) for value in inside.values())
+    return f"{shown}.{_largest(inside)}" if most > sizes[key] / 2 else shown
 
 
 def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = (), service: Service = TRACKING) -> dict[str, Any]:

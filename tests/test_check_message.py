@@ -156,3 +156,14 @@ async def test_departures_from_the_plan_are_told_by_the_policy(tmp_path: Path) -
         (0, "plan_violation"),
         (1, "missing_field"),
     ]
+
+
+async def test_what_an_agent_may_not_send_is_an_error_and_the_check_counts_for_nothing() -> None:
+    other = {**TRACK, "event": "Other"}
+    single = await checked(other, deny_events="Other")
+    assert [(error["code"], error.get("index")) for error in single["errors"]] == [("not_allowed", None)]
+    many = await checked({"batch": [{"type": "track", "userId": "u2"}, TRACK, other]}, deny_events="Other")
+    assert [(error["index"], error["code"]) for error in many["errors"]] == [(0, "missing_field"), (2, "not_allowed")]
+    segment = Segment(settings(agent_rate=1), transport=accepting().transport())
+    for _ in range(3):
+        assert (await dispatch(CHECK, TRACK, segment))["valid"]

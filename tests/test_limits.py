@@ -41,7 +41,7 @@ async def test_a_message_of_32_kb_on_the_wire_passes_and_a_byte_more_does_not(ch
     )
     assert fits["success"] is True
     assert [len(request.content) for request in upstream.requests] == [limits.MESSAGE_BYTES]
-    assert (over["error"]["code"], over["error"]["field"]) == ("too_large", "properties")
+    assert (over["error"]["code"], over["error"]["field"]) == ("too_large", "properties.text")
     assert "32,769 bytes on the wire; Segment takes 32,768" in over["errorMessage"]
 
 
@@ -55,8 +55,8 @@ async def test_one_message_too_large_refuses_the_batch(call: Caller, sandbox: Sa
     big = {"type": "identify", **U, "traits": {"bio": "x" * 40_000}}
     result = await call("segment_batch", {"batch": [{"type": "page", **U}, big, {"type": "page", **U}, big]})
     assert [(problem["index"], problem["field"]) for problem in result["error"]["problems"]] == [
-        (1, "traits"),
-        (3, "traits"),
+        (1, "traits.bio"),
+        (3, "traits.bio"),
     ]
     assert sandbox.store.messages({}, None, 10) == []
 
@@ -71,7 +71,7 @@ async def test_too_large_is_an_invalid_message(time: Time) -> None:
 @pytest.mark.parametrize(("count", "requests"), [(2500, 1), (2501, 2), (5001, 3)])
 async def test_a_batch_is_split_by_number(count: int, requests: int, time: Time) -> None:
     upstream = accepting()
-    segment = Segment(settings(), transport=upstream.transport(), surroundings=time.surroundings())
+    segment = Segment(settings(loop_limit=0), transport=upstream.transport(), surroundings=time.surroundings())
     items = [{"type": "page", "userId": "u", "messageId": f"message-{number}"} for number in range(count)]
     result = await dispatch("segment_batch", {"batch": items}, segment)
     bodies = [json.loads(request.content) for request in upstream.requests]
@@ -175,13 +175,13 @@ async def test_what_is_fine_is_not_warned_of(fields: dict[str, object], call: Ca
 
 async def test_equal_warnings_of_a_batch_are_counted_not_repeated(call: Caller) -> None:
     batch = [{"type": "page", **U, "integrations": {"all": False}} for _ in range(50)]
-    (warning,) = (await call("segment_batch", {"batch": batch}))["warnings"]
+    (warning,) = (await call("segment_batch", {"batch": batch}, loop_limit=0))["warnings"]
     assert (warning["index"], warning["count"]) == (0, 50)
 
 
 async def test_a_dry_run_shows_each_request_of_a_split_batch(call: Caller, sandbox: Sandbox) -> None:
     batch = [{"type": "page", **U} for _ in range(2501)]
-    result = await call("segment_batch", {"batch": batch}, dry_run=True)
+    result = await call("segment_batch", {"batch": batch}, dry_run=True, loop_limit=0)
     assert [len(request["batch"]) for request in result["requests"]] == [2500, 1]
     assert (result["status"], result["sent"], result["count"]) == ("dry_run", False, 2501)
     assert sandbox.store.messages({}, None, 10) == []

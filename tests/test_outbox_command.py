@@ -149,6 +149,7 @@ async def test_stdio_delivers_what_is_left_when_its_input_ends(chosen: dict[str,
         "SEGMENT_DATA_PLANE_URL": sandbox.url,
         "SEGMENT_DELIVERY": "queued",
         "SEGMENT_FLUSH_SECONDS": "20",
+        "SEGMENT_LOOP_LIMIT": "0",
     }
     command, *arguments = program("stdio")
     server = StdioServerParameters(command=command, args=arguments, env=there)

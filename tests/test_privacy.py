@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -169,6 +169,32 @@ async def test_no_marked_value_is_in_what_the_server_logs_or_answers(caplog: pyt
     assert MARK not in f"{result!r}{ours}{upstream.requests[0].content!r}"
     assert result.structured_content is not None
     assert set(result.structured_content["traits"]) == {"email", "plan"}
+
+
+async def test_a_person_who_is_asked_is_shown_the_redacted_message_and_none_with_a_secret() -> None:
+    asked: list[str] = []
+
+    async def ask(question: str) -> Literal["accept", "decline", "cancel"]:
+        asked.append(question)
+        return "accept"
+
+    upstream = accepting()
+    segment = Segment(segment_settings(**CHOSEN, confirm="identify"), transport=upstream.transport())
+    for traits in ({"ssn": MARK, "note": "ok"}, {"note": "4111 1111 1111 1111"}):
+        await dispatch("segment_identify", {"userId": MARK, "email": MARK, "traits": traits}, segment, confirm=ask)
+    assert len(asked) == len(upstream.requests) == 1
+    assert MARK not in asked[0]
+    sent = json.loads(upstream.requests[0].content)
+    assert sent["userId"] in asked[0]
+
+
+async def test_no_marked_value_is_in_the_audit_log(tmp_path: Path) -> None:
+    chosen = segment_settings(**CHOSEN, audit_log=tmp_path / "audit.jsonl")
+    async with Segment(chosen, transport=accepting().transport()) as segment:
+        await dispatch("segment_identify", {"userId": MARK, "email": MARK}, segment)
+    written = contents(str(tmp_path))
+    assert b"segment_identify" in written
+    assert MARK.encode() not in written
 
 
 def redacted(rules: Mapping[str, Any], traits: Mapping[str, Any]) -> Any:

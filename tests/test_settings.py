@@ -102,6 +102,15 @@ WRONG = {
     "SEGMENT_PUBLIC_API_TOKEN": ["hunter2 secret"],
     "SEGMENT_PUBLIC_API_URL": ["http://api.segmentapis.com", "https://u:hunter2@api.segmentapis.com"],
     "SEGMENT_WARNINGS_OFF": ["short_message", "flying"],
+    "SEGMENT_AGENT_RATE": ["0", "many", "1.5"],
+    "SEGMENT_SERVER_RATE": ["0", "many"],
+    "SEGMENT_LOOP_LIMIT": ["-1", "often"],
+    "SEGMENT_ALLOW_EVENTS": ["Order *,type:hunter2", "type:", "a\x00b"],
+    "SEGMENT_DENY_EVENTS": ["type:Track", "a\nb"],
+    "SEGMENT_CONFIRM": ["segment_hunter2", "type:hunter2", "segment_get_profile"],
+    "SEGMENT_AUDIT_LOG": ["hunter2\x00", "a\nb"],
+    "SEGMENT_AUDIT_MAX_BYTES": ["0", "1 GB"],
+    "SEGMENT_AUDIT_REQUIRED": ["maybe", "true"],
     "SEGMENT_TIMEOUT_SECONDS": ["0", "-1", "soon", "inf", "nan", "100000"],
 }
 

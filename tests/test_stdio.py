@@ -102,7 +102,7 @@ def test_nothing_but_the_protocol_is_written_to_standard_output(environ: dict[st
         assert process.stdout is not None
         process.stdin.write("".join(f"{json.dumps(call)}\n" for call in calls).encode() + b"not json\n")
         process.stdin.flush()
-        answers = [json.loads(process.stdout.readline()) for _ in range(3)]
+        answers = [json.loads(process.stdout.readline()) for _ in range(4)]
         out, error = process.communicate(timeout=WAIT)
     everything = [*answers, *(json.loads(line) for line in out.splitlines())]
     assert all(answer["jsonrpc"] == "2.0" for answer in everything)

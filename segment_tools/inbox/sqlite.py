@@ -46,7 +46,7 @@ class SqliteInbox(SqliteStore):
     async def page(self, query: Query) -> Page:
         """See `Inbox.page`."""
         text, values = _selection(query, self._oldest(), self._retention.count)
-        rows = await self._reader.read(lambda database: database.execute(text, values).fetchall())
+        rows = await self._worker.read(lambda database: database.execute(text, values).fetchall())
         return page_of([_stored(*row) for row in rows], query.limit)
 
     async def last(self) -> str | None:
@@ -65,7 +65,7 @@ class SqliteInbox(SqliteStore):
     async def position(self, name: str) -> str | None:
         """See `Inbox.position`."""
         text = "SELECT sequence FROM positions WHERE name = ?"
-        row = await self._reader.read(lambda database: database.execute(text, (name,)).fetchone())
+        row = await self._worker.read(lambda database: database.execute(text, (name,)).fetchone())
         return str(row[0]) if row else None
 
     async def advance(self, name: str, cursor: str) -> None:

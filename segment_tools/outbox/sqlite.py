@@ -63,7 +63,7 @@ class SqliteOutbox(SqliteStore):
     ) -> tuple[Mapping[str, Known], frozenset[str]]:
         """See `Outbox.look`."""
         oldest = self._oldest()
-        return await self._reader.read(lambda database: _looked(database, message_ids, lanes, oldest))
+        return await self._worker.read(lambda database: _looked(database, message_ids, lanes, oldest))
 
     async def remember(self, known: Sequence[Known], at: datetime) -> None:
         """See `Outbox.remember`."""
@@ -77,7 +77,7 @@ class SqliteOutbox(SqliteStore):
         """See `Outbox.page`."""
         check_limit(limit)
         values = (_number(after), json.dumps(list(without)), limit)
-        return await self._reader.read(lambda database: _within(database.execute(_PAGE, values), most_bytes))
+        return await self._worker.read(lambda database: _within(database.execute(_PAGE, values), most_bytes))
 
     async def settle(self, delivered: Sequence[Waiting], dead: Sequence[Death]) -> None:
         """See `Outbox.settle`."""
@@ -93,7 +93,7 @@ class SqliteOutbox(SqliteStore):
         seen = self._seen
 
         async def look() -> bool:
-            newest = await self._reader.read(_newest)
+            newest = await self._worker.read(_newest)
             if newest == seen:
                 return False
             self._seen = newest
@@ -103,14 +103,14 @@ class SqliteOutbox(SqliteStore):
 
     async def depth(self) -> Depth:
         """See `Outbox.depth`."""
-        pending, size, dead, oldest = await self._reader.read(lambda database: database.execute(_DEPTH).fetchone())
+        pending, size, dead, oldest = await self._worker.read(lambda database: database.execute(_DEPTH).fetchone())
         return Depth(pending, size, None if oldest is None else moment_of(oldest), dead)
 
     async def dead(self, after: str | None, limit: int, message_ids: Sequence[str] | None = None) -> DeadPage:
         """See `Outbox.dead`."""
         check_limit(limit)
         number = _number(after)
-        rows = await self._reader.read(lambda database: _dead(database, number, limit + 1, message_ids))
+        rows = await self._worker.read(lambda database: _dead(database, number, limit + 1, message_ids))
         items = tuple(_letter(*row) for row in rows[:limit])
         return DeadPage(items, items[-1].cursor if len(rows) > limit else None)
 

@@ -91,9 +91,9 @@ class Store:
         self._listeners: list[Callable[[], None]] = []
         self._writing = threading.Lock()
         self._reading = self._writing
-        self._writer = self._reader = opened(self._path)
+        self._writer = self._worker = opened(self._path)
         if self._path != MEMORY:
-            self._reader, self._reading = connected(self._path), threading.Lock()
+            self._worker, self._reading = connected(self._path), threading.Lock()
         self._untrimmed = 0
         self._order, self._waiting = threading.Lock(), 0
         self._upkeep_every = min(_UPKEEP_EVERY, (retention.messages or _UPKEEP_EVERY) // 10 + 1)
@@ -112,9 +112,9 @@ class Store:
         self._thread.join()
         with self._writing:
             self._writer.close()
-        if self._reader is not self._writer:
+        if self._worker is not self._writer:
             with self._reading:
-                self._reader.close()
+                self._worker.close()
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call back, in another thread, after whatever changes what is stored; returns what ends it."""
@@ -381,7 +381,7 @@ class Store:
     def query(self, text: str, values: Sequence[object]) -> list[Any]:
         """The rows of a query."""
         with self._reading:
-            return self._reader.execute(text, values).fetchall()
+            return self._worker.execute(text, values).fetchall()
 
     def clear(self) -> int:
         """Forget everything; how many messages that were."""

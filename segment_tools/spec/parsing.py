@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.spec.messages import KINDS, ORDER, AnyMessage
 from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.unknown_fields import mend, other_tool
 
 _M = TypeVar("_M", bound=BaseModel)
 _ABSENT = (None, "")
@@ -91,15 +92,20 @@ def _required(model: type[BaseModel]) -> Mapping[str, str]:
 
 
 def _problems(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any]) -> list[Problem]:
-    """The problems pydantic found, and the required fields that it does not come to when others are wrong."""
+    """The problems pydantic found, and the required fields that it does not come to when others are wrong.
+
+    What does not belong here comes first: it often is what is missing, under another name.
+    """
     missing = [
         Problem("missing_field", f"{name} is required.", hint, name)
         for name, hint in _required(model).items()
         if given.get(name) in _ABSENT
     ]
     named = {problem.field for problem in missing}
-    found = (_problem(fault, model, given) for fault in error.errors(include_url=False, include_input=False))
-    return [*missing, *(problem for problem in found if problem.field not in named)]
+    found = [_problem(fault, model, given) for fault in error.errors(include_url=False, include_input=False)]
+    strange = [problem for problem in found if problem.code == "unknown_argument" or problem.field == "type"]
+    rest = [problem for problem in found if problem not in strange and problem.field not in named]
+    return [*strange, *missing, *rest]
 
 
 def _problem(fault: Mapping[str, Any], model: type[BaseModel], given: Mapping[str, Any]) -> Problem:
@@ -111,8 +117,7 @@ def _problem(fault: Mapping[str, Any], model: type[BaseModel], given: Mapping[st
     if fault["type"] == "missing":
         return Problem("missing_field", f"{name} is required.", "", name)
     if name == "type":
-        hint = "Leave type out, or use the tool of that name."
-        return Problem("invalid_value", "type does not fit this tool.", hint, name)
+        return Problem("invalid_value", "type does not fit this tool.", other_tool(given.get("type")), name)
     if not name:
         return Problem("invalid_value", "A field's name is not valid text.", "Pass valid Unicode.", "arguments")
     return Problem("invalid_value", f"{name} is not valid.", "See the tool's schema for what it takes.", name)
@@ -132,34 +137,4 @@ def _refused(name: str, said: Mapping[str, str]) -> Problem:
 def _unknown(name: str, model: type[BaseModel], given: Mapping[str, Any]) -> Problem:
     known = [alias for alias in _aliases(model) if alias != "type"]
     shown = printable(name)
-    return Problem("unknown_argument", f"{shown!r} is not a known field.", _mend(name, known, given), shown)
-
-
-_SYNONYMS = {
-    "messages": "batch",
-    "events": "batch",
-    "items": "batch",
-    "properties": "traits",
-    "traits": "properties",
-    "name": "event",
-    "eventName": "event",
-    "event_name": "event",
-    "id": "userId",
-    "newId": "userId",
-    "oldId": "previousId",
-    "companyId": "groupId",
-    "accountId": "groupId",
-}
-"""What models and other analytics APIs call a field, and Segment's name for it."""
-
-
-def _mend(name: str, known: list[str], given: Mapping[str, Any]) -> str:
-    """What is meant by an unknown field: a known one misspelt, arguments a level too deep, or a detail of one's own."""
-    synonym = _SYNONYMS.get(name)
-    if meant := synonym if synonym in known else nearest(name, known):
-        return f"Did you mean {meant!r}?"
-    inside = given.get(name)
-    if isinstance(inside, dict) and any(key in known for key in cast("dict[object, object]", inside)):
-        return f"Move what is inside {printable(name)!r} to the top level."
-    home = next((place for place in ("properties", "traits") if place in known), None)
-    return f"Move it into {home}, where your own details go." if home else f"It takes {', '.join(known)}."
+    return Problem("unknown_argument", f"{shown!r} is not a known field.", mend(name, known, given), shown)

@@ -1,16 +1,18 @@
 """The events of a tracking plan, as something to find and to read of."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from segment_tools.spec.known_events import PLAN, KnownEvent, KnownProperty
-from segment_tools.spec.tracking_plan import Rule, TrackingPlan
+
+if TYPE_CHECKING:
+    from segment_tools.spec.tracking_plan import Rule, TrackingPlan
 
 _DEEPEST = 4
 """Ours: of objects in objects, for a reader."""
 
 
-def planned_events(plan: TrackingPlan) -> tuple[KnownEvent, ...]:
+def planned_events(plan: "TrackingPlan") -> tuple[KnownEvent, ...]:
     """The events that the plan names, each by the rule that a message is held to that names no version."""
     found: dict[str, Rule] = {}
     for rule in sorted((rule for rule in plan.rules if rule.type == "TRACK"), key=lambda rule: rule.version):

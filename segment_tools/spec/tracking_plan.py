@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic_core import to_json
 
+from segment_tools.spec.event_search import meant_event
+from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.planned_events import planned_events
 from segment_tools.spec.planned_names import PlannedNames, planned_names
 from segment_tools.spec.vocabulary import Vocabulary
 from segment_tools.spec.wording import Violation, listed, violation_of
@@ -24,8 +27,13 @@ RULE_TYPES: tuple[RuleType, ...] = ("COMMON", "TRACK", "IDENTIFY", "GROUP", "PAG
 MOST_VIOLATIONS = 20
 """Ours: of one message. Who mends these sees the others then."""
 
-_SHOWN_EVENTS = 12
+_SHOWN_EVENTS = 30
 """Ours: so many events are all named to who passes another."""
+
+_SEARCHED_EVENTS = 300
+"""Ours: among so many, what a name means is looked for word by word; among more, what it is spelt like alone."""
+
+_REMEMBERED = 1_000
 
 _VIEWS = {"page": "Page Viewed", "screen": "Screen Viewed"}
 """The event that views are planned as, where they have no rule of their own type.
@@ -62,6 +70,22 @@ class TrackingPlan:
         self.events = Vocabulary(rule.key for rule in self.rules if rule.type == "TRACK")
         self._common = [rule.schema for rule in self.rules if rule.type == "COMMON"]
         self._names: dict[tuple[int, str], PlannedNames | None] = {}
+        self._meant: dict[str, str | None] = {}
+        self._known: tuple[KnownEvent, ...] | None = None
+
+    def event_meant(self, name: str) -> str | None:
+        """The planned event that a name of none means, by its words or its spelling."""
+        if name not in self._meant:
+            if len(self._meant) >= _REMEMBERED:
+                self._meant.clear()
+            self._meant[name] = self._by_words(name) or self.events.nearest(name)
+        return self._meant[name]
+
+    def _by_words(self, name: str) -> str | None:
+        if len(name) > _LONGEST or len(self.events.names) > _SEARCHED_EVENTS:
+            return None
+        known = self._known = self._known or planned_events(self)
+        return meant_event(name, known)
 
     def rule_for(self, message: Mapping[str, Any]) -> Rule | None:
         """The rule of the message's own name or type: of the version it names, else the oldest."""
@@ -94,7 +118,7 @@ def violations(message: Mapping[str, Any], plan: TrackingPlan) -> tuple[Violatio
     own, common = plan.rule_for(message), plan.common_rule(message)
     found: dict[str, Violation] = {}
     if own is None and message["type"] == "track":
-        found["event"] = _unplanned_event(plan.events, str(message.get("event", "")))
+        found["event"] = _unplanned_event(plan, str(message.get("event", "")))
     for rule in (own, common):
         if rule is not None:
             for each in _of_schema(rule, whole):
@@ -134,14 +158,15 @@ def _of_schema(rule: Rule, message: Mapping[str, Any]) -> Iterator[Violation]:
         yield from violation_of(error, rule.schema, message)
 
 
-def _unplanned_event(events: Vocabulary, name: str) -> Violation:
+def _unplanned_event(plan: TrackingPlan, name: str) -> Violation:
     text = "The event is not in the tracking plan."
-    return Violation("Unplanned Event", "event", text, _instead(events, name))
+    return Violation("Unplanned Event", "event", text, _instead(plan, name))
 
 
-def _instead(events: Vocabulary, name: str) -> str:
-    if meant := events.nearest(name):
+def _instead(plan: TrackingPlan, name: str) -> str:
+    if meant := plan.event_meant(name):
         return f"Did you mean {meant!r}?"
+    events = plan.events
     if len(events.names) <= _SHOWN_EVENTS:
         return f"It has {listed(events.names)}." if events.names else "It has no events at all."
     return f"Pass one of its {len(events.names):,} events, or ask for this one to be added to the plan."

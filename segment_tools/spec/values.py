@@ -119,7 +119,7 @@ def _object(value: object) -> dict[str, Any] | None:
     if found is None:
         return None
     if isinstance(found, str):
-        raise refusal("{field} is text that is not a JSON object.", "Pass a JSON object, not prose.")
+        raise refusal("{field} is text that is not a JSON object.", "Pass a JSON object, such as {example}.")
     if not isinstance(found, Mapping):
         raise refusal("{field} must be an object.", "Pass a JSON object, such as {example}.")
     return cast("dict[str, Any]", found if isinstance(found, dict) else dict(cast("Mapping[str, Any]", found)))

@@ -30,17 +30,13 @@ class SqliteStore:
         self._schema = schema
         self._clock = clock
         self._worker = Worker(self._opened, self._place, kind)
-        # What is read does not wait for the disk behind what is written; memory is one connection's alone.
-        self._reader = self._worker if self._place == MEMORY else Worker(self._opened, self._place, kind)
         self._waiters: set[asyncio.Event] = set()
 
     async def aclose(self) -> None:
         """Wake who waits, do what was begun, and let go of the file."""
-        for worker in (self._worker, self._reader):
-            worker.end()
+        self._worker.end()
         self._wake()
-        for worker in (self._worker, self._reader):
-            await worker.ended()
+        await self._worker.ended()
 
     def _opened(self) -> sqlite3.Connection:
         """In the worker's thread: what it raises, whoever waits gets."""

@@ -1,4 +1,4 @@
-"""What a host's own retry of a call has in common with the call, so that both make the same message."""
+"""Who calls: what a host's own retry of a call has in common with the call, and which session it belongs to."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from mcp.server.context import ServerRequestContext
+
+from segment_tools.guard import Origin
 
 WINDOW_SECONDS = 600
 """Ours. Over stateless HTTP nothing tells one conversation's first request from another's; of the same content from
@@ -29,7 +31,19 @@ class Calls:
     def _origin(self, context: ServerRequestContext[Any, Any]) -> str:
         if self._lasting:
             return self._process
+        window = int(self._now().timestamp()) // WINDOW_SECONDS
+        return f"{window}\0{self._client(context)}"
+
+    def from_whom(self, context: ServerRequestContext[Any, Any]) -> Origin:
+        """The session of the request: the connection where it lasts, else the client as its headers tell it apart."""
+        params = context.session.client_params
+        known = f"{params.client_info.name} {params.client_info.version}" if params else ""
+        headers = getattr(context.request, "headers", {})
+        session = self._process if self._lasting else self._client(context)
+        return Origin(session, known or headers.get("user-agent", ""), str(context.request_id))
+
+    @staticmethod
+    def _client(context: ServerRequestContext[Any, Any]) -> str:
         headers = getattr(context.request, "headers", {})
         client = "\0".join(headers.get(name, "") for name in ("authorization", "user-agent", "mcp-session-id"))
-        window = int(self._now().timestamp()) // WINDOW_SECONDS
-        return f"{window}\0{hashlib.sha256(client.encode(errors='surrogateescape')).hexdigest()}"
+        return hashlib.sha256(client.encode(errors="surrogateescape")).hexdigest()

@@ -4,6 +4,7 @@ import argparse
 import gc
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _call_options(command("call", "call one tool and print its result as JSON; exits with 0 or 1"))
     _doctor_options(command("doctor", "say what is configured, whether it works, and what to mend; exits with 0 or 1"))
     _outbox_options(command("outbox", "show what is not yet delivered, and deal with what Segment refused"))
+    _audit_options(command("audit", "show what was called and what became of it, from SEGMENT_AUDIT_LOG"))
     _tools_options(command("tools", "list the tools"))
     return parser
 
@@ -193,6 +195,26 @@ def _limit(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]?|100", text):
         raise argparse.ArgumentTypeError("a number from 1 to 100 is wanted")
     return int(text)
+
+
+def _audit_options(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("--tool", metavar="NAME", help="calls of this tool, such as segment_track")
+    verdicts = "accepted, queued, dry_run, read, done, asked, refused or failed; or a code, such as not_allowed"
+    audit.add_argument("--verdict", metavar="VERDICT", help=verdicts)
+    audit.add_argument("--since", type=_since, metavar="WHEN", help="a time in ISO 8601, or 15m, 2h, 7d ago")
+    audit.add_argument("--message-id", metavar="ID", help="the call of this message; of a batch, of its first")
+    audit.add_argument("--user", metavar="ID", help="calls about this userId, anonymousId, groupId or profile")
+    audit.add_argument("--follow", action="store_true", help="go on, and show calls as they come")
+    audit.add_argument("--json", action="store_true", help="the lines as they are in the log")
+
+
+def _since(text: str) -> datetime:
+    from segment_tools.surfaces.audit_report import since
+
+    try:
+        return since(text, datetime.now(UTC))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError("a time is given as 2026-11-23T12:00:00Z, or as 15m, 2h or 7d") from None
 
 
 def _tools_options(tools: argparse.ArgumentParser) -> None:

@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 import anyio
 from platformdirs import user_data_path
 
+from segment_tools._version import __version__
 from segment_tools.checking import configured
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.forwarding import shown_address, usable
 from segment_tools.functions import definitions, dispatch
+from segment_tools.guard import Decision, Origin, unavailable
 from segment_tools.settings import SANDBOX, Settings, misspelt
 from segment_tools.surfaces.logs import announcement, configure
 from segment_tools.tools import definition, lacking, offered
@@ -76,10 +78,13 @@ def _client(settings: Settings) -> Segment:
     """The client of a server.
 
     Raises:
-        NotConfigured: what `SEGMENT_OUTBOX` names cannot be one; better said now than at the first call.
+        NotConfigured: what `SEGMENT_OUTBOX` or `SEGMENT_AUDIT_LOG` names cannot be one; better said now than at the
+            first call.
     """
     segment = Segment(settings)
     _ = segment.courier
+    if settings.audit_log is not None:
+        _ = segment.audit
     return segment
 
 
@@ -250,8 +255,10 @@ def _call(given: Namespace) -> int:
 
     async def once(reachable: Settings) -> dict[str, Any]:
         segment = Segment(reachable)  # not begun: what a call leaves to the outbox begins its delivery
+        if reachable.audit_log is not None:
+            _ = segment.audit
         try:
-            return await dispatch(given.tool, text, segment)
+            return await dispatch(given.tool, text, segment, origin=_CALL, confirm=_asked_here)
         finally:
             await segment.aclose()
 
@@ -259,6 +266,23 @@ def _call(given: Namespace) -> int:
         result = asyncio.run(once(reachable))
     print(json.dumps(result, indent=2, ensure_ascii=False), flush=True)
     return DONE if result["success"] else FAILED
+
+
+_CALL = Origin(client=f"segment-tools call {__version__}")
+
+
+async def _asked_here(question: str) -> Decision:
+    """What the person at the terminal says.
+
+    Raises:
+        Refused: there is no terminal.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise unavailable("there is no terminal to ask one at")
+    print(f"{question}\nSend it? [y/N] ", end="", file=sys.stderr, flush=True)
+    # Nothing else is to be done meanwhile, and Ctrl-C ends a read that no thread is in.
+    said = sys.stdin.readline().strip().lower()
+    return "accept" if said in ("y", "yes") else "decline"
 
 
 def _text(argument: str) -> str:
@@ -324,6 +348,25 @@ def _outbox(given: Namespace) -> int:
     return FAILED if given.action == "flush" and found.pending else DONE
 
 
+def _audit(given: Namespace) -> int:
+    from segment_tools.surfaces.audit_report import Tally, Wanted, all_lines, followed, selected, shown
+
+    path = _settings(given).audit_log
+    if path is None:
+        hint = "Set it to the file of the log."
+        raise NotConfigured("SEGMENT_AUDIT_LOG", "SEGMENT_AUDIT_LOG is not set: there is no audit log.", hint=hint)
+    wanted, tally = Wanted(given.tool, given.verdict, given.since, given.message_id, given.user), Tally()
+    lines = followed(path) if given.follow else all_lines(path)
+    try:
+        for entry in selected(lines, wanted, path, tally):
+            print(json.dumps(entry, ensure_ascii=False) if given.json else shown(entry), flush=given.follow)
+    except PermissionError:
+        raise NotConfigured("SEGMENT_AUDIT_LOG", f"The audit log {path} cannot be read.") from None
+    for line in tally.lines():
+        _say(line)
+    return DONE
+
+
 def _tools(given: Namespace) -> int:
     settings = _settings(given)
     if given.format:
@@ -345,5 +388,6 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "call": _call,
     "doctor": _doctor,
     "outbox": _outbox,
+    "audit": _audit,
     "tools": _tools,
 }

@@ -18,6 +18,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import (
     CallToolRequestParams,
     CallToolResult,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
     TextContent,
@@ -114,13 +115,23 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
     async def list_tools(_: ServerRequestContext[None], __: PaginatedRequestParams | None) -> ListToolsResult:
         return listed
 
-    async def call_tool(context: ServerRequestContext[None], params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(
+        context: ServerRequestContext[None], params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
         async def told(progress: float, total: float | None, message: str) -> None:
             with suppress(Exception):  # whoever asked may be gone: that is no fault of the call
                 await context.session.report_progress(progress, total, message)
 
-        return _shown(await dispatch(params.name, params.arguments, segment, told, calls.named(context)))
+        asking = consent and consent.asking(context, params)
+        whose = calls.from_whom(context)
+        result = await dispatch(params.name, params.arguments, segment, told, calls.named(context), whose, asking)
+        return asking.open if asking and asking.open else _shown(result)
 
+    consent = None
+    if segment.settings.confirm:
+        from segment_tools.surfaces.asking import Consent
+
+        consent = Consent(segment.settings, NAME, segment.outside.monotonic)
     calls = Calls(lasting=lasting, now=segment.outside.now)
     received = _receives(segment.settings)
     resources = Resources(_providers(segment))
@@ -141,7 +152,7 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
                 await resources.stop()
                 await segment.aclose()
 
-    return Server(
+    server: Server[None] = Server(
         NAME,
         version=__version__,
         title="Segment",
@@ -153,6 +164,9 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         **prompts.handlers({tool.toolset for tool in offered(segment.settings)}),
         **resources.handlers(lasting=lasting),
     )
+    if consent:
+        server.middleware.append(consent.boundary)
+    return server
 
 
 def _providers(segment: Segment) -> list[Provider]:

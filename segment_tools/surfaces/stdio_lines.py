@@ -25,18 +25,18 @@ class LenientLines:
     """The stream of the SDK's stdio transport, with another try at every line that it reports as broken."""
 
     def __init__(self, reader: Any, writer: Any) -> None:
-        self._reader = reader
+        self._worker = reader
         self._writer = writer
 
     @property
     def last_context(self) -> Any:
         """The sender's context, as the SDK's own streams have it."""
-        return getattr(self._reader, "last_context", None)
+        return getattr(self._worker, "last_context", None)
 
     async def receive(self) -> SessionMessage | Exception:
         """The next message; lines that hold none are answered on the way."""
         while True:
-            item = await self._reader.receive()
+            item = await self._worker.receive()
             line = _line_of(item)
             if line is None:
                 return item
@@ -57,7 +57,7 @@ class LenientLines:
 
     async def aclose(self) -> None:
         """Close the stream behind."""
-        await self._reader.aclose()
+        await self._worker.aclose()
 
     async def __aenter__(self) -> Self:
         return self

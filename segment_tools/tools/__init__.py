@@ -7,6 +7,7 @@ from typing import Any, cast
 from segment_tools import telemetry
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
+from segment_tools.guard import Confirm, Origin
 from segment_tools.receipt import Receipt
 from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
@@ -14,24 +15,31 @@ from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
 from segment_tools.tools import connection, events, finding, outbox, previewing, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
+from segment_tools.tools._audited import audited
 from segment_tools.tools._result import Result, failure, output_schema, success
 from segment_tools.tools._tool import Caller, Schema, Tool, description, input_schema
 
 __all__ = [
+    "PROGRAM",
     "TOOLS",
     "Answer",
     "Progress",
     "Tool",
+    "audited",
     "call",
     "definition",
     "description",
     "input_schema",
     "lacking",
+    "named",
     "offered",
     "output_schema",
     "refused",
     "untold",
 ]
+
+PROGRAM = Origin()
+"""Who calls where nobody says so: this program itself."""
 
 TOOLS: tuple[Tool, ...] = (
     *tracking.TOOLS,
@@ -87,13 +95,15 @@ async def call(
     segment: Segment,
     progress: Progress = untold,
     call_id: str | None = None,
+    origin: Origin = PROGRAM,
+    confirm: Confirm | None = None,
 ) -> Answer:
     """What the tool answers, be it success or failure; nothing that went wrong on purpose is raised."""
     tool = None
     try:
         tool = _found(name, segment.settings)
         caller, own = _routed(tool, dict(arguments or {}), segment.settings, progress)
-        caller = replace(caller, call_id=call_id)
+        caller = replace(caller, call_id=call_id, tool=name, origin=origin, confirm=confirm)
         needs_id = tool.answer is Receipt and segment.settings.anonymous_id == "require"
         parsed = parse(tool.arguments, own, identity=needs_id)
         done = await tool.run(parsed, segment, caller)
@@ -124,11 +134,16 @@ def refused(error: SegmentError) -> Answer:
     return failure(None, error)
 
 
+def named(name: str) -> Tool | None:
+    """The tool of this name, offered or not."""
+    return next((tool for tool in TOOLS if tool.name == name), None)
+
+
 def _found(name: str, settings: Settings) -> Tool:
     tools = {tool.name: tool for tool in offered(settings)}
     if name in tools:
         return tools[name]
-    if tool := next((tool for tool in TOOLS if tool.name == name), None):
+    if tool := named(name):
         if tool.toolset in settings.toolsets and (setting := settings.lacking(tool.toolset)):
             missing = lacking(tool.toolset, settings)
             hint = f"Ask whoever runs this server to set {missing}."
@@ -137,10 +152,19 @@ def _found(name: str, settings: Settings) -> Tool:
         raise NotConfigured(
             setting, f"{name} is switched off here by {setting}.", hint="Ask whoever runs this server to switch it on."
         )
-    short = nearest(name.removeprefix("segment_"), [tool.name.removeprefix("segment_") for tool in TOOLS])
+    asked = name.removeprefix("segment_")
+    short = _OTHER_NAMES.get(asked) or nearest(asked, [tool.name.removeprefix("segment_") for tool in TOOLS])
     meant = f"segment_{short}" if short else None
     hint = f"Did you mean {meant!r}?" if meant else f"The tools are {', '.join(tools) or 'none, under these settings'}."
     raise InvalidMessage.of("unknown_tool", f"There is no tool {printable(name)!r}.", hint)
+
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("send_event", "log_event", "record_event", "capture", "capture_event", "event"), "track"),
+    **dict.fromkeys(("set_traits", "update_user", "upsert_user", "create_user"), "identify"),
+    **dict.fromkeys(("merge", "merge_users", "link_users"), "alias"),
+}
+"""What models and other analytics APIs call a tool that has another name here."""
 
 
 def _routed(

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from segment_tools.errors import InvalidMessage, NotConfigured, Rejected, SegmentError, Undelivered
+from segment_tools.errors import InvalidMessage, NotConfigured, Refused, Rejected, SegmentError, Undelivered
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.tools._answer import Answer, Failure, Fault, as_listed
 from segment_tools.tools._tool import Schema, Tool, schema_of
@@ -127,7 +127,7 @@ def _unsuccessful(tool: Tool | None, error: SegmentError) -> Result:
 
 
 def _status(error: SegmentError) -> Literal[-1, 200, 500]:
-    if isinstance(error, InvalidMessage | NotConfigured):
+    if isinstance(error, InvalidMessage | NotConfigured | Refused):
         return REFUSED
     return ANSWERED if isinstance(error, Rejected) and not error.retryable else TROUBLE
 

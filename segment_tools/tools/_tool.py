@@ -1,7 +1,7 @@
 """What a tool is: a decorated function, and the schemas that every surface shows of it."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from segment_tools.client import Segment
+from segment_tools.guard import Asked, Confirm, Origin
 from segment_tools.receipt import Receipt
 from segment_tools.settings import Settings
 from segment_tools.spec.messages import ORDER, AnyMessage
@@ -25,17 +26,33 @@ class Caller:
     """What a call brings besides its tool's arguments.
 
     Which source it goes to, a configured one's name or a key of its own, who wants to know how far it is, and what
-    repeats of the same call have in common.
+    repeats of the same call have in common; of which tool it is, where it comes from, and how a person is asked.
     """
 
     source: str | None = None
     write_key: str | None = field(default=None, repr=False)
     progress: Progress = field(default=untold, repr=False)
     call_id: str | None = field(default=None, repr=False)
+    tool: str = ""
+    origin: Origin = field(default=Origin(), repr=False)
+    confirm: Confirm | None = field(default=None, repr=False)
+
+    async def admitted(self, segment: Segment, messages: Sequence[AnyMessage], *, indexed: bool = False) -> None:
+        """Return once the server's limits, and a person where one must, let the messages go."""
+        secrets = (*segment.settings.secrets, *([self.write_key] if self.write_key else []))
+        vetted = segment.vetted(messages, indexed=indexed)
+        asked = Asked(self.tool, vetted, indexed, self.origin.session, self.source, self.confirm, secrets)
+        await segment.guard.admit(asked)
 
     async def send(self, segment: Segment, message: AnyMessage) -> Receipt:
         """Send the message where the caller wants it."""
+        await self.admitted(segment, [message])
         return await segment.send(message, source=self.source, write_key=self.write_key, call=self.call_id)
+
+    async def send_batch(self, segment: Segment, messages: Sequence[AnyMessage]) -> Receipt:
+        """Send the messages where the caller wants them."""
+        await self.admitted(segment, messages, indexed=True)
+        return await segment.send_batch(messages, source=self.source, write_key=self.write_key, call=self.call_id)
 
 
 Run = Callable[[Any, Segment, Caller], Awaitable[Receipt | Answer]]

@@ -94,7 +94,7 @@ def _checked(check: Check) -> Checked:
 
 
 @tool(title="Test the connection", toolset="connection", read_only=True, idempotent=True)
-async def segment_test_connection(arguments: ConnectionArguments, segment: Segment, caller: Caller) -> Connection:  # noqa: ARG001
+async def segment_test_connection(arguments: ConnectionArguments, segment: Segment, caller: Caller) -> Connection:
     """Say whether this server is connected to Segment, and what to mend.
 
     Use it when messages do not arrive, before a first send, or to learn destination names for integrations (exact,
@@ -103,6 +103,8 @@ async def segment_test_connection(arguments: ConnectionArguments, segment: Segme
     to do. keyVerified is left out when nobody knows; keyStatus is then unknown, else known or unknown_key. Example:
     {"level": "probe"}
     """
+    if arguments.level == "send" and not segment.settings.read_only:
+        await caller.admitted(segment, [segment.test_event])
     return shown(await segment.check(arguments.level or "probe"))
 
 

@@ -1,12 +1,14 @@
 """The tool that says what would be sent, and what is wrong with it, without sending it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, Problem
+from segment_tools.guard import Asked
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.redaction import hidden_in
 from segment_tools.spec.arguments import Arguments
@@ -84,7 +86,7 @@ async def segment_check_message(arguments: CheckArguments, segment: Segment, cal
 async def _one(given: Mapping[str, Any], segment: Segment, identity: bool) -> CheckedMessage:
     try:
         message, warned = item_of(given, identity=identity)
-        return _answer(await segment.preview(message), warned, [], segment)
+        return _answer(await segment.preview(message), warned, _forbidden({None: message}, segment), segment)
     except InvalidMessage as error:
         return _answer(None, [], error.problems, segment)
 
@@ -96,7 +98,8 @@ async def _previewed(
     known, left = list(problems), dict(found)
     while left or not known:
         try:
-            return await segment.preview_batch(list(left.values()), list(left)), known
+            receipt = await segment.preview_batch(list(left.values()), list(left))
+            return receipt, [*known, *_forbidden(left, segment)]
         except InvalidMessage as error:
             known += error.problems
             wrong = {problem.index for problem in error.problems}
@@ -104,6 +107,12 @@ async def _previewed(
                 break
             left = {index: message for index, message in left.items() if index not in wrong}
     return None, known
+
+
+def _forbidden(messages: Mapping[Any, AnyMessage], segment: Segment) -> list[Problem]:
+    """What agents may not send here, by the messages' keys."""
+    found = segment.guard.forbidden(Asked("", list(messages.values()), indexed=True))
+    return [replace(problem, index=list(messages)[problem.index or 0]) for problem in found]
 
 
 def _answer(

@@ -1,7 +1,7 @@
 """The tools that write: one for each kind of message, and one for many at once."""
 
 from dataclasses import replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -142,16 +142,21 @@ def item_schema() -> Schema:
     }
 
 
+_A_BATCH = 'Pass a list, such as [{"type": "track", "event": "Order Completed", "userId": "u1"}].'
+
+
 def _items(value: object) -> object:
     found = read(value)
-    if isinstance(found, dict):
+    if isinstance(found, dict) and not _by_key(cast("dict[str, object]", found)):
         return [cast("object", found)]
     if not isinstance(found, list):
-        raise refusal(
-            "{field} must be a list of messages.",
-            'Pass [{"type": "track", "event": "Order Completed", "userId": "u1"}].',
-        )
+        raise refusal("{field} must be a list of messages.", _A_BATCH)
     return cast("list[object]", found)
+
+
+def _by_key(found: dict[str, object]) -> bool:
+    """Whether it is no message, but holds some: no message has objects alone."""
+    return all(isinstance(below, dict) for below in found.values())
 
 
 def item_of(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
@@ -168,6 +173,8 @@ def item_of(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
 
 class BatchArguments(Arguments):
     """Messages, and what is added to each of them."""
+
+    REQUIRED: ClassVar = {"batch": _A_BATCH}
 
     batch: Annotated[list[Any], BeforeValidator(_items), WithJsonSchema({"type": "array", "minItems": 1})] = Field(
         description="Each with its type and what that type's tool takes: track needs event, group groupId, "
@@ -222,7 +229,7 @@ async def segment_batch(message: BatchArguments, segment: Segment, caller: Calle
     'accepted' is no proof that Segment keeps them.
     """
     messages, overruled = message.messages(identity=segment.settings.anonymous_id == "require")
-    receipt = await segment.send_batch(messages, source=caller.source, write_key=caller.write_key, call=caller.call_id)
+    receipt = await caller.send_batch(segment, messages)
     return receipt.with_warnings(overruled)
 
 

@@ -1,0 +1,352 @@
+"""What an agent may send: which messages, how many, not one for ever, and some only once a person has agreed."""
+
+import hashlib
+import math
+import re
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic_core import to_json
+
+from segment_tools.errors import InvalidMessage, Problem, Refused
+from segment_tools.redaction import hidden
+from segment_tools.setting_types import EVENT, TOOL, TYPE, Selector
+from segment_tools.settings import Settings
+from segment_tools.spec.messages import AnyMessage, Track
+from segment_tools.spec.names import nearest, printable
+
+Decision = Literal["accept", "decline", "cancel"]
+Confirm = Callable[[str], Awaitable[Decision]]
+"""Shows a person what is to be sent and returns what they say. Raises `Refused` where nobody can be asked."""
+
+PENDING = "confirmation_pending"
+"""The code of a call that comes again once a person has answered."""
+
+MINUTE = 60.0
+SERVER_FACTOR = 10
+"""Ours: how many times the rate of one session all of them may send together, where nothing else is set."""
+
+MOST_SESSIONS = 10_000
+"""Ours, a few MB: whoever was away longest is forgotten first."""
+
+SHOWN, SHOWN_CHARACTERS = 5, 300
+"""Of a batch, how many messages a person is shown; and how much of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call comes from. Calls of one `session` count together; empty is the program itself."""
+
+    session: str = ""
+    client: str = ""
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a tool is about to send."""
+
+    tool: str
+    messages: Sequence[AnyMessage]
+    indexed: bool
+    """Whether they are a batch, so that what is wrong is told by index."""
+    session: str = ""
+    source: str | None = None
+    confirm: Confirm | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+class Guard:
+    """Holds the calls of one server to its settings' limits; `monotonic` is the clock of the rates."""
+
+    def __init__(self, settings: Settings, monotonic: Callable[[], float]) -> None:
+        self._settings, self._monotonic = settings, monotonic
+        self._allowed = _Chosen(settings.allow_events, exact=True)
+        self._denied, self._confirmed = _Chosen(settings.deny_events), _Chosen(settings.confirm)
+        self._named = bool(settings.allow_events or settings.deny_events)
+        self._counted = bool(settings.agent_rate or settings.server_rate or settings.loop_limit)
+        together = settings.server_rate or (settings.agent_rate or 0) * SERVER_FACTOR
+        self._server = _Window(together) if together else None
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+
+    async def admit(self, asked: Asked) -> None:
+        """Return once the messages may be sent, and count them.
+
+        Raises:
+            InvalidMessage: messages that are not allowed, by index, or one that repeats those before it.
+            Refused: too many in a minute, or a person must agree and has not.
+        """
+        if self._named and (problems := self.forbidden(asked)):
+            raise InvalidMessage(problems)
+        if self._confirmed and not self._settings.dry_run and (shown := self._to_confirm(asked)):
+            if self._counted:
+                self._checked(asked)
+            await agreed(_question(asked, shown), asked.confirm)
+        if self._counted:
+            self._count(asked, *self._checked(asked))
+
+    async def admit_action(self, tool: str, text: str, confirm: Confirm | None) -> None:
+        """Return once an action that sends no message of its own may be done.
+
+        Raises:
+            Refused: a person must agree and has not.
+        """
+        if self._confirmed.has_tool(tool) and not self._settings.dry_run:
+            await agreed(text, confirm)
+
+    def forbidden(self, asked: Asked) -> list[Problem]:
+        """What is not allowed to be sent from here."""
+        found = ((index, self._wrong(message)) for index, message in enumerate(asked.messages))
+        return [
+            Problem("not_allowed", text, hint, "event" if isinstance(asked.messages[index], Track) else "type", at)
+            for index, wrong in found
+            if wrong
+            for (text, hint), at in [(wrong, index if asked.indexed else None)]
+        ]
+
+    def _wrong(self, message: AnyMessage) -> tuple[str, str] | None:
+        what = _named(message)
+        if self._denied.has(message):
+            return f"{what} is not to be sent from here (SEGMENT_DENY_EVENTS).", "Do not send it under another name."
+        if not self._settings.allow_events or self._allowed.has(message):
+            return None
+        near = nearest(str(message.event), self._allowed.names) if isinstance(message, Track) else None
+        listed = ", ".join(str(each) for each in self._settings.allow_events[:SHOWN])
+        more = ", …" if len(self._settings.allow_events) > SHOWN else ""
+        hint = f"Did you mean {near!r}?" if near else f"Allowed are {listed}{more}."
+        return f"{what} is not among what may be sent from here (SEGMENT_ALLOW_EVENTS).", hint
+
+    def _to_confirm(self, asked: Asked) -> list[int]:
+        """The places of the messages that a person must agree to."""
+        if self._confirmed.has_tool(asked.tool):
+            return list(range(len(asked.messages)))
+        return [index for index, message in enumerate(asked.messages) if self._confirmed.has(message)]
+
+    def _checked(self, asked: Asked) -> "tuple[_Session, _Run, _Run]":
+        session = self._session(asked.session)
+        limit = self._settings.loop_limit
+        run, whole = _after(session, asked.messages, limit) if limit else (_NONE, _NONE)
+        self._check_rate(session, len(asked.messages))
+        return session, run, whole
+
+    def _check_rate(self, session: "_Session", count: int) -> None:
+        for window, whose in ((session.window, "one session"), (self._server, "all sessions")):
+            if window and (wait := window.wait(count, self._monotonic())):
+                raise _too_many(count, window.most, whose, wait)
+
+    def _count(self, asked: Asked, session: "_Session", run: "_Run", whole: "_Run") -> None:
+        session.run, session.whole = run, whole
+        for window in (session.window, self._server):
+            if window:
+                window.take(len(asked.messages), self._monotonic())
+
+    def _session(self, name: str) -> "_Session":
+        if name not in self._sessions:
+            rate = self._settings.agent_rate
+            self._sessions[name] = _Session(_Window(rate) if rate else None)
+            if len(self._sessions) > MOST_SESSIONS:
+                self._sessions.popitem(last=False)
+        self._sessions.move_to_end(name)
+        return self._sessions[name]
+
+
+async def agreed(question: str, confirm: Confirm | None) -> None:
+    """Return once a person has agreed.
+
+    Raises:
+        Refused: they have not, or nobody can be asked.
+    """
+    if confirm is None:
+        raise unavailable("this program has no way to ask")
+    decision = await confirm(question)
+    if decision != "accept":
+        text = "declined" if decision == "decline" else "did not answer"
+        hint = "Do not call again for the same; ask the user what to do instead."
+        raise Refused("declined_by_user", f"The user {text}: nothing was sent.", hint=hint)
+
+
+def unavailable(reason: str) -> Refused:
+    """Why nobody can be asked, as a call is refused for it."""
+    text = f"A person must agree to this call (SEGMENT_CONFIRM), and {reason}."
+    return Refused("confirmation_unavailable", text, hint="Tell the user; no argument can stand for their consent.")
+
+
+def _too_many(count: int, most: int, whose: str, wait: float) -> Refused:
+    text = f"Over {most:,} messages a minute for {whose}. Nothing was sent."
+    if math.isinf(wait):
+        text = f"{count:,} messages in one call; {most:,} a minute may be sent for {whose}. Nothing was sent."
+        return Refused("agent_rate_limited", text, hint=f"Send at most {most:,} messages a call, over some minutes.")
+    seconds = math.ceil(wait * 1000) / 1000
+    return Refused(
+        "agent_rate_limited", text, hint=f"Try again in {math.ceil(wait)} seconds.", retry_after_seconds=seconds
+    )
+
+
+class _Window:
+    """How many messages went in the last minute, and when so many more may go."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken: deque[tuple[float, int]] = deque()
+        self._total = 0
+
+    def wait(self, count: int, now: float) -> float:
+        """Seconds until so many fit; infinite for what never does."""
+        if count > self.most:
+            return math.inf
+        while self._taken and self._taken[0][0] <= now - MINUTE:
+            self._total -= self._taken.popleft()[1]
+        over = self._total + count - self.most
+        for at, each in self._taken:
+            if over <= 0:
+                break
+            over -= each
+            if over <= 0:
+                return at + MINUTE - now
+        return 0.0
+
+    def take(self, count: int, now: float) -> None:
+        """Count so many as sent now."""
+        self._taken.append((now, count))
+        self._total += count
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The same over and over: what, how often, and under which messageIds."""
+
+    digest: bytes = b""
+    length: int = 0
+    ids: frozenset[str] = frozenset()
+
+    def then(self, digest: bytes, message_id: str | None) -> "_Run":
+        """With the next; one that was there under the same messageId is a retry, and does not count."""
+        added = {message_id} if message_id else set[str]()
+        if digest != self.digest:
+            return _Run(digest, 1, frozenset(added))
+        return self if added & self.ids else _Run(digest, self.length + 1, self.ids | added)
+
+
+_NONE = _Run()
+
+
+@dataclass(slots=True)
+class _Session:
+    window: _Window | None
+    run: _Run = _NONE
+    whole: _Run = _NONE
+    """The same batch, call after call."""
+
+
+def _after(session: _Session, messages: Sequence[AnyMessage], limit: int) -> tuple[_Run, _Run]:
+    """The session's runs with these messages.
+
+    Raises:
+        InvalidMessage: a run is longer than it may be.
+    """
+    contents = [_content(message) for message in messages]
+    run, digest = session.run, b""
+    for index, message in enumerate(messages):
+        again = index > 0 and contents[index] == contents[index - 1]
+        # In one call, what happened at different times is a history and no loop.
+        if again and message.timestamp is not None and message.timestamp != messages[index - 1].timestamp:
+            continue
+        digest = digest if again else _digest(contents[index])
+        run = run.then(digest, message.message_id)
+        if run.length > limit:
+            raise InvalidMessage([_loop("message", limit, index if len(messages) > 1 else None)])
+    if len(messages) == 1:
+        return run, _NONE
+    names = [message.message_id for message in messages]
+    whole = session.whole.then(_digest(contents), "\0".join(filter(None, names)) if all(names) else None)
+    if whole.length > limit:
+        raise InvalidMessage([_loop("batch", limit, None)])
+    return run, whole
+
+
+def _loop(what: str, limit: int, index: int | None) -> Problem:
+    text = f"The same {what} came more than {limit} times in a row (SEGMENT_LOOP_LIMIT). Nothing was sent."
+    hint = (
+        "Stop repeating the call and look at the earlier answers: the messages were taken. To retry one, pass its "
+        "messageId; if the same really happened again, say in the message what is different."
+    )
+    return Problem("repeated_message", text, hint, None, index)
+
+
+def _content(message: AnyMessage) -> dict[str, Any]:
+    return {key: value for key, value in message.as_dict().items() if key not in ("messageId", "timestamp")}
+
+
+def _digest(content: object) -> bytes:
+    return hashlib.blake2b(to_json(content), digest_size=16).digest()
+
+
+class _Chosen:
+    """The messages that a setting picks out: by type, or a track by its event; and the tools."""
+
+    def __init__(self, selectors: Sequence[Selector], *, exact: bool = False) -> None:
+        self._exact = exact
+        self._types = _pattern([each.name for each in selectors if each.kind == TYPE])
+        self._events = _pattern([each.name for each in selectors if each.kind == EVENT], exact=exact)
+        self._tools = frozenset(each.name for each in selectors if each.kind == TOOL)
+        self._any = bool(selectors)
+        self.names = tuple(each.name for each in selectors if each.kind == EVENT and not set(each.name) & set("*?"))
+
+    def __bool__(self) -> bool:
+        return self._any
+
+    def has(self, message: AnyMessage) -> bool:
+        """Whether the message is one of them."""
+        if self._types and self._types.fullmatch(message.type):
+            return True
+        if self._events is None or not isinstance(message, Track):
+            return False
+        event = str(message.event)
+        return self._events.fullmatch(event if self._exact else " ".join(event.split())) is not None
+
+    def has_tool(self, name: str) -> bool:
+        """Whether the tool is, whatever it sends."""
+        return name.removeprefix("segment_") in self._tools
+
+
+def _pattern(names: Sequence[str], *, exact: bool = False) -> re.Pattern[str] | None:
+    """Names in which `*` stands for any text and `?` for a character; brackets, unlike in `fnmatch`, for themselves."""
+    if not names:
+        return None
+    forms = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in names)
+    return re.compile("|".join(forms), re.DOTALL if exact else re.DOTALL | re.IGNORECASE)
+
+
+def _named(message: AnyMessage) -> str:
+    return (
+        f"The event {printable(str(message.event))!r}" if isinstance(message, Track) else f"The type {message.type!r}"
+    )
+
+
+def _question(asked: Asked, shown: Sequence[int]) -> str:
+    """What a person is asked: what would be sent and where to, in few lines, first what the question is about."""
+    counts = Counter(message.type for message in asked.messages)
+    where = f", source {printable(asked.source)}" if asked.source else ""
+    number = len(asked.messages)
+    first = "Send this message" if number == 1 else f"Send these {number:,} messages"
+    lines = [f"{first} to Segment{where}?"]
+    if number > 1:
+        lines.append(", ".join(f"{count:,} {kind}" for kind, count in counts.items()))
+    lines += [_line(asked, index) for index in shown[:SHOWN]]
+    if number > len(shown[:SHOWN]):
+        lines.append(f"and {number - len(shown[:SHOWN]):,} more")
+    if "alias" in counts:
+        lines.append("An alias cannot be undone.")
+    return "\n".join(lines)
+
+
+def _line(asked: Asked, index: int) -> str:
+    message = asked.messages[index]
+    fields = {key: value for key, value in message.as_dict().items() if key != "type"}
+    told = ", ".join(f"{key} {to_json(value).decode()}" for key, value in fields.items())
+    # Cut after the keys are out, so that no half of one is left; and no character may pretend to be another line.
+    text = "".join(char if char.isprintable() else "?" for char in hidden(told, asked.secrets))
+    place = f"[{index}] " if asked.indexed else ""
+    return f"{place}{message.type}: {text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + ' …'}"
