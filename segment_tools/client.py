@@ -291,11 +291,41 @@ class Segment:
             NotConfigured: no write key.
             Rejected, Unavailable: with `receipt`.
         """
-        if not messages:
-            raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
+        _refuse_none(messages)
         route = partial(route_of, self.settings, source, write_key)
         indices = list(range(len(messages)))
         return await self._sender.send(messages, indices, wire.batches, route, _repeatable(call, source, write_key))
+
+    def vetted(self, messages: Sequence[AnyMessage], *, indexed: bool) -> list[AnyMessage]:
+        """The messages as they may be shown to a person who is asked, or named: redacted, and without secrets.
+
+        Raises:
+            InvalidMessage: what the settings have against them.
+        """
+        return self._sender.vetted(messages, list(range(len(messages))) if indexed else [None] * len(messages))
+
+    async def preview(self, message: AnyMessage) -> Receipt:
+        """What a dry run of `send` answers, under any settings; nothing is sent or kept, and no key is needed.
+
+        Raises:
+            InvalidMessage: `send` would, too.
+        """
+        return await self._sender.preview([message], [None], _single)
+
+    async def preview_batch(self, messages: Sequence[AnyMessage], indices: Sequence[int] | None = None) -> Receipt:
+        """What a dry run of `send_batch` answers; problems and warnings name the messages by these `indices`.
+
+        Raises:
+            InvalidMessage: `send_batch` would, too.
+        """
+        _refuse_none(messages)
+        return await self._sender.preview(messages, indices or list(range(len(messages))), wire.batches)
+
+    @property
+    def test_event(self) -> Track:
+        """What the connection test sends; it is nobody's, and nobody agreed to anything."""
+        consent: dict[str, Any] = {"consent": {"categoryPreferences": {}}}
+        return TEST_EVENT.model_copy(update={"context": consent}) if self.settings.require_consent else TEST_EVENT
 
     async def check(self, level: Level = "probe") -> Report:
         """Whether the credentials and addresses work; only the level `send` writes anything, S0's test event.
@@ -338,7 +368,12 @@ class Segment:
         return " ".join([f"Waiting: {depth.pending}{dead}. Delivery is {self.settings.delivery}.", *remarks])
 
     async def _send_test(self, source: str | None) -> Receipt:
-        return await self.send(TEST_EVENT, source=source)
+        return await self.send(self.test_event, source=source)
+
+
+def _refuse_none(messages: Sequence[AnyMessage]) -> None:
+    if not messages:
+        raise InvalidMessage.of("missing_field", "batch is empty.", "Pass at least one message.", "batch")
 
 
 def _repeatable(call: str | None, source: str | None, write_key: str | None) -> str | None:

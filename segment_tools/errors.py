@@ -31,7 +31,7 @@ class Problem:
 
     code: str
     """Stable, in snake_case: missing_field, invalid_value, unknown_argument, too_large, duplicate_message_id,
-    plan_violation."""
+    plan_violation, secret_in_message."""
     message: str
     hint: str = ""
     field: str | None = None

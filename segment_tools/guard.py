@@ -78,7 +78,7 @@ class Guard:
             InvalidMessage: messages that are not allowed, by index, or one that repeats those before it.
             Refused: too many in a minute, or a person must agree and has not.
         """
-        if self._named and (problems := self._forbidden(asked)):
+        if self._named and (problems := self.forbidden(asked)):
             raise InvalidMessage(problems)
         if self._confirmed and not self._settings.dry_run and (shown := self._to_confirm(asked)):
             if self._counted:
@@ -96,7 +96,8 @@ class Guard:
         if self._confirmed.has_tool(tool) and not self._settings.dry_run:
             await agreed(text, confirm)
 
-    def _forbidden(self, asked: Asked) -> list[Problem]:
+    def forbidden(self, asked: Asked) -> list[Problem]:
+        """What is not allowed to be sent from here."""
         found = ((index, self._wrong(message)) for index, message in enumerate(asked.messages))
         return [
             Problem("not_allowed", text, hint, "event" if isinstance(asked.messages[index], Track) else "type", at)

@@ -44,6 +44,8 @@ class Receipt:
     """Segment's last answer where it was a JSON object, else empty."""
     requests: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     """In a dry run, the exact body of every request that would have left."""
+    sizes: tuple[int, ...] = ()
+    """In a dry run, the bytes of each of these bodies."""
     warnings: tuple[Warned, ...] = ()
 
     @property

@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 _SHORTEST_SECRET = 8
-_HIDDEN = "[secret]"
+HIDDEN = "[secret]"
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
@@ -16,11 +16,17 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
     first, since one key may begin with another.
     """
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            basic = b64encode(f"{secret}:".encode()).decode()
-            for form in (basic, secret, secret.replace("/", "\\/"), quote(secret, safe="")):
-                text = text.replace(form, _HIDDEN)
+        for form in forms(secret):
+            text = text.replace(form, HIDDEN)
     return text
+
+
+def forms(secret: str) -> tuple[str, ...]:
+    """How the key is written; none, where it is too short to be told from a word."""
+    if len(secret) < _SHORTEST_SECRET:
+        return ()
+    basic = b64encode(f"{secret}:".encode()).decode()
+    return basic, secret, secret.replace("/", "\\/"), quote(secret, safe="")
 
 
 def hidden_in(value: Any, secrets: Iterable[str]) -> Any:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,14 +16,25 @@ from segment_tools import telemetry, wire
 from segment_tools.attempts import Surroundings
 from segment_tools.data_plane import DataPlane
 from segment_tools.delivery import Courier
-from segment_tools.errors import InvalidMessage, NotConfigured, PlanViolation, Problem, Unavailable, Undelivered
+from segment_tools.errors import (
+    InvalidMessage,
+    NotConfigured,
+    PlanViolation,
+    Problem,
+    TooLarge,
+    Unavailable,
+    Undelivered,
+)
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
 from segment_tools.plan_source import PlanSource
 from segment_tools.receipt import Receipt, Warned
+from segment_tools.redaction import HIDDEN, forms
 from segment_tools.remembered import Remembered
 from segment_tools.settings import Settings
 from segment_tools.spec.advice import Quiet
+from segment_tools.spec.credentials import Secrets
 from segment_tools.spec.messages import AnyMessage
+from segment_tools.spec.privacy import Redaction, has_consent, no_consent
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.spec.tracking_plan import violations
 from segment_tools.spec.wording import Violation
@@ -60,6 +72,9 @@ class Sender:
     ) -> None:
         self._settings, self._outside, self._plane = settings, outside, plane
         self._plans, self._quiet = plans, quiet
+        key = settings.redact_key.get_secret_value() if settings.redact_key else ""
+        self._redaction = Redaction(settings.redact, key)
+        self._secrets = Secrets(form for secret in settings.secrets for form in forms(secret))
         self._courier: Courier | None = None
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -121,25 +136,70 @@ class Sender:
         watched: telemetry.Call,
     ) -> Receipt:
         now = self._outside.now()
-        generate = self._settings.anonymous_id == "generate"
-        derive = derived(call) if call is not None and self._settings.derive_message_id else None
-        done, remarks = stamped(
-            messages, indices, self._outside, now, anonymous=generate, derive=derive, quiet=self._quiet()
-        )
-        departures = await self._held_to_plan(done)
-        told = {(each.field, each.index) for each in departures}
-        # What the plan says of a field goes before what is good practice in general.
-        remarks = [each for each in remarks if (each.field, each.index) not in told] + departures
+        done, remarks = await self._prepared(messages, indices, call, now)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
-            requests = to_requests(receipt.messages, iso_utc(now), None)
-            return replace(receipt, status="dry_run", requests=tuple(json.loads(each.body) for each in requests))
+            return self._unsent(receipt, done, to_requests, now)
         if self._ending is not None:
             raise _with_receipt(_ending(), receipt)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
         job = _Job(done, pack(done), pack, found, receipt, watched)
         async with self._alone(each.message_id for each in done if each.named):
             return await self._once(job)
+
+    def vetted(self, messages: Sequence[AnyMessage], indices: Sequence[int | None]) -> list[AnyMessage]:
+        """See `Segment.vetted`. They are no messages to send: what is hashed already would be hashed again."""
+        redacted = [self._redaction.of(message) for message in messages]
+        found = zip(map(self._problems, (message.as_dict() for message in redacted)), indices, strict=True)
+        if problems := [replace(problem, index=index) for each, index in found for problem in each]:
+            raise InvalidMessage(problems)
+        return redacted
+
+    async def preview(
+        self, messages: Sequence[AnyMessage], indices: Sequence[int | None], to_requests: ToRequests
+    ) -> Receipt:
+        """What a dry run of the same call answers, under any settings: without a key, and nothing is kept of it."""
+        now = self._outside.now()
+        done, remarks = await self._prepared(messages, indices, None, now)
+        receipt = Receipt("dry_run", tuple(each.fields for each in done), warnings=tuple(remarks))
+        return self._unsent(receipt, done, to_requests, now)
+
+    def _unsent(self, receipt: Receipt, done: Sequence[Stamped], to_requests: ToRequests, now: datetime) -> Receipt:
+        key = HIDDEN if self._settings.uses_oauth else None
+        try:
+            requests = to_requests(receipt.messages, iso_utc(now), key)
+        except TooLarge as error:
+            raise TooLarge([replace(each, index=done[each.index or 0].index) for each in error.problems]) from None
+        bodies = tuple(json.loads(each.body) for each in requests)
+        return replace(receipt, status="dry_run", requests=bodies, sizes=tuple(len(each.body) for each in requests))
+
+    async def _prepared(
+        self, messages: Sequence[AnyMessage], indices: Sequence[int | None], call: str | None, now: datetime
+    ) -> tuple[list[Stamped], list[Warned]]:
+        """The messages as they may leave: nothing but this is sent, kept, remembered, logged or shown."""
+        generate = self._settings.anonymous_id == "generate"
+        derive = derived(call) if call is not None and self._settings.derive_message_id else None
+        redacted = [self._redaction.of(message) for message in messages]
+        done, remarks = stamped(
+            redacted,
+            indices,
+            self._outside,
+            now,
+            anonymous=generate,
+            derive=derive,
+            judge=self._problems,
+            quiet=self._quiet(),
+        )
+        departures = await self._held_to_plan(done)
+        told = {(each.field, each.index) for each in departures}
+        # What the plan says of a field goes before what is good practice in general.
+        return done, [each for each in remarks if (each.field, each.index) not in told] + departures
+
+    def _problems(self, fields: Mapping[str, Any]) -> list[Problem]:
+        """What this server's settings have against the message."""
+        found = self._secrets.problems(fields) if self._settings.block_secrets else []
+        unasked = self._settings.require_consent and not has_consent(fields)
+        return [*found, no_consent()] if unasked else found
 
     async def _held_to_plan(self, messages: Sequence[Stamped]) -> list[Warned]:
         """What the tracking plan has against the messages, as warnings.

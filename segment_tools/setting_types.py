@@ -12,7 +12,7 @@ from segment_tools.addresses import base_url, wrong
 
 _KEY = re.compile(r"[A-Za-z0-9_.~+/=-]+")
 _PLACEHOLDERS = ("YOUR_WRITE_KEY", "WRITE_KEY", "YOUR_SEGMENT_WRITE_KEY")
-_LEAST_BITS, _KEY_FILE_BYTES = 2048, 64 * 1024
+_LEAST_BITS, _FILE_BYTES = 2048, 64 * 1024
 _REDIS = r"(redis://|rediss://|unix://)[^\x00-\x1f]+"
 _NO_DATABASE = r"rediss?://[^/?#]*/(?![0-9]*([?#]|$)).*"
 """What redis-py takes for the first database although the address names another."""
@@ -170,7 +170,7 @@ def _url(value: object) -> object:
 def _private_key(value: object) -> SecretStr:
     r"""The key in PEM, from text, in which `\n` stands for the end of a line, or from a file."""
     text = str(_shown(value)).strip()
-    pem = text.replace("\\n", "\n") if "-----BEGIN" in text else _file(text)
+    pem = text.replace("\\n", "\n") if "-----BEGIN" in text else _read(text, "a private key in PEM")
     if not _is_rsa(pem):
         raise wrong(
             f"holds no RSA private key of {_LEAST_BITS} bits or more in PEM, without a password; make one with "
@@ -179,12 +179,12 @@ def _private_key(value: object) -> SecretStr:
     return SecretStr(pem)
 
 
-def _file(name: str) -> str:
+def _read(name: str, instead: str) -> str:
     try:
         with Path(name).expanduser().open(encoding="utf-8") as file:
-            return file.read(_KEY_FILE_BYTES)
+            return file.read(_FILE_BYTES)
     except (OSError, ValueError, RuntimeError):
-        raise wrong("is neither a private key in PEM nor a file that can be read") from None
+        raise wrong(f"is neither {instead} nor a file that can be read") from None
 
 
 def _is_rsa(pem: str) -> bool:
@@ -197,6 +197,50 @@ def _is_rsa(pem: str) -> bool:
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
         return False
     return isinstance(key, RSAPrivateKey) and key.key_size >= _LEAST_BITS
+
+
+_ACTIONS = ("drop", "mask", "hash")
+_IDS = ("userid", "anonymousid", "previousid", "groupid")
+_LEAST_KEY = 16
+_NO_RULES = {"": ""}
+
+
+def _redactions(value: object) -> dict[str, Any]:
+    """Rules from JSON or a file of it: name or pattern of a field to what is done with it."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    rules = _rules(text if text.lstrip().startswith("{") else _read(text, "a JSON object of rules"))
+    if not all(map(_is_rule, rules.items())):
+        raise wrong('must be a JSON object of field to drop, mask or hash, such as {"email": "hash", "*ssn*": "drop"}')
+    found = {name: action.lower() for name, action in rules.items()}
+    if any(name.strip().lower() in _IDS and action != "hash" for name, action in found.items()):
+        raise wrong("may only hash userId, anonymousId, previousId and groupId: without them messages are nobody's")
+    return found
+
+
+def _rules(text: str) -> dict[str, Any]:
+    """The object in the text; one that is no object of rules where it is none, or where a rule would be lost."""
+    try:
+        pairs: list[tuple[str, Any]] = json.loads(text, object_pairs_hook=list)
+        return dict(pairs) if len(dict(pairs)) == len(pairs) else _NO_RULES
+    except (ValueError, TypeError, RecursionError):
+        return _NO_RULES
+
+
+def _is_rule(rule: tuple[str, object]) -> bool:
+    name, action = rule
+    return (
+        name.isprintable()
+        and all(part.strip() for part in name.split("."))
+        and isinstance(action, str)
+        and action.lower() in _ACTIONS
+    )
+
+
+def _redact_key(value: object) -> SecretStr:
+    text = _shown(value)
+    if not isinstance(text, str) or not re.fullmatch(f"[!-~]{{{_LEAST_KEY},}}", text):
+        raise wrong(f"must be {_LEAST_KEY} characters or more without spaces; make one with openssl rand -hex 32")
+    return SecretStr(text)
 
 
 def _oauth_id(value: object) -> object:
@@ -251,6 +295,8 @@ Consents = Annotated[tuple[Selector, ...], BeforeValidator(_consents)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Url = Annotated[str, BeforeValidator(_url)]
 PrivateKey = Annotated[SecretStr, BeforeValidator(_private_key)]
+Redactions = Annotated[dict[str, Literal["drop", "mask", "hash"]], BeforeValidator(_redactions)]
+RedactKey = Annotated[SecretStr, BeforeValidator(_redact_key)]
 OAuthId = Annotated[str, BeforeValidator(_oauth_id)]
 OAuthScope = Annotated[str, BeforeValidator(_scope)]
 OAuthUrl = Annotated[str, BeforeValidator(_oauth_url)]

@@ -33,6 +33,8 @@ from segment_tools.setting_types import (
     OutboxAddress,
     Patterns,
     PrivateKey,
+    Redactions,
+    RedactKey,
     RedisAddress,
     Secret,
     Sources,
@@ -116,6 +118,25 @@ class Settings(BaseModel):
     warnings_off: Words = Field(
         default=(),
         description="Warnings not to give, by their codes, separated by commas.",
+    )
+    redact_key: RedactKey | None = Field(
+        default=None,
+        description="Key that `SEGMENT_REDACT` hashes with (HMAC-SHA256), 16 characters or more. Keep it: under "
+        "another, the same value has another hash. Secret.",
+    )
+    redact: Redactions = Field(
+        default_factory=dict[str, Literal["drop", "mask", "hash"]],
+        description="What is done with somebody's data before it leaves, is kept or shown: a JSON object, or a file of "
+        "one, of field to `drop`, `mask` or `hash`: [Privacy](#privacy).",
+    )
+    block_secrets: bool = Field(
+        default=True,
+        description="`true` refuses a message that holds what is plainly a credential or a payment card's number: "
+        "[Privacy](#privacy).",
+    )
+    require_consent: bool = Field(
+        default=False,
+        description="`true` refuses a message without `context.consent.categoryPreferences`.",
     )
     timeout_seconds: float = Field(
         default=30.0,
@@ -347,6 +368,13 @@ class Settings(BaseModel):
             raise wrong(f"does not know {unknown[0][:40]!r}; the toolsets are {', '.join(TOOLSETS)}")
         return value
 
+    @field_validator("redact")
+    @classmethod
+    def _hashes_need_a_key(cls, value: Mapping[str, str], found: ValidationInfo) -> Mapping[str, str]:
+        if "hash" in value.values() and found.data.get("redact_key") is None:
+            raise wrong("hashes, which needs SEGMENT_REDACT_KEY: make one with openssl rand -hex 32")
+        return value
+
     @field_validator("warnings_off")
     @classmethod
     def _known_warnings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -497,6 +525,7 @@ class Settings(BaseModel):
             self.webhook_secret,
             self.rate_limit,
             self.oauth_private_key,
+            self.redact_key,
             self.public_api_token,
         )
         keys = [*self.sources.values(), *(key for key in named if key)]

@@ -20,6 +20,9 @@ from segment_tools.spec.timestamps import iso_utc, wire_timestamp
 Derive = Callable[[str, int], str]
 """Makes the id of a message that has none, from its content's digest and its place in the call."""
 
+Judge = Callable[[Mapping[str, Any]], Sequence[Problem]]
+"""Says what keeps a message from being sent here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
@@ -53,6 +56,7 @@ def stamped(
     *,
     anonymous: bool,
     derive: Derive | None,
+    judge: Judge,
     quiet: Quiet,
 ) -> tuple[list[Stamped], list[Warned]]:
     """The messages complete, and what the caller should know of them.
@@ -60,7 +64,7 @@ def stamped(
     `anonymous` says that a message without any id gets an anonymousId. Ids are made by `derive`, or at random.
 
     Raises:
-        InvalidMessage: nobody's message, or one id twice.
+        InvalidMessage: nobody's message, one id twice, or what `judge` has against a message.
     """
     problems: list[Problem] = []
     remarks: list[Warned] = []
@@ -69,6 +73,7 @@ def stamped(
     for at, (message, index) in enumerate(zip(messages, indices, strict=True)):
         fields = message.as_dict()
         digest = _digest(fields)
+        problems += [replace(problem, index=index) for problem in judge(fields)]
         if not message.identified:
             if not anonymous:
                 problems.append(replace(no_identity(), index=index))

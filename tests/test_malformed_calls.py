@@ -226,7 +226,7 @@ async def test_a_repeated_message_id_in_a_batch_is_refused(call: Caller, sandbox
 async def test_an_unknown_tool_is_named_with_the_nearest(name: str, call: Caller) -> None:
     result = await call(name, {})
     assert result["error"]["code"] == "unknown_tool"
-    assert len(result["errorMessage"]) < 300
+    assert len(result["errorMessage"]) < 400
     assert "segment_track" in result["error"]["hint"]
 
 

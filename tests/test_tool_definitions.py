@@ -24,7 +24,7 @@ BUDGETS = {
     "tracking": (9_000, 15_200),
     "triggers": (3_000, 5_000),
     "profiles": (12_000, 17_000),
-    "connection": (2_600, 4_200),
+    "connection": (3_900, 6_300),
     "plan": (600, 1_250),
 }
 """Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""

@@ -24,11 +24,12 @@ class _Message(Arguments):
     anonymous_id: Id = Field(default=None, description="Id of a visitor; needed without userId")
     context: MessageContext = Field(
         default=None,
-        description="ip, locale, timezone, userAgent, campaign{name,source,medium,term,content}, app, device, os",
+        description="ip, locale, timezone, userAgent, campaign{name,source,medium,term,content}, app, device, os, "
+        "consent",
     )
-    integrations: Integrations = Field(default=None, description="Destinations: {'All': false, 'Mixpanel': true}")
+    integrations: Integrations = Field(default=None, description="Destinations: {'All': false, 'Heap': true}")
     timestamp: Timestamp = Field(default=None, description="ISO 8601; default now")
-    message_id: MessageId = Field(default=None, description="Repeat it to retry safely")
+    message_id: MessageId = Field(default=None, description="Repeat to retry safely")
 
     @property
     def identified(self) -> bool:

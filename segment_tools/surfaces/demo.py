@@ -79,6 +79,7 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     ("segment_test_connection", {"level": "probe"}),
+    ("segment_check_message", {"type": "track", "event": "Order Completed", "userId": "user123"}),
     ("segment_find_message", {"event": "Order Completed", "userId": "user123"}),
     ("segment_get_profile", {"id": "user123"}),
     ("segment_find_event", {"query": "somebody signed up"}),
@@ -167,6 +168,8 @@ def _answer(facts: dict[str, Any]) -> str:
         return f"found: {', '.join(event['event'] for event in facts['events'])}"
     if "ready" in facts:
         return "ready" if facts["ready"] else f"not ready: {' '.join(facts['problems'])}"
+    if "valid" in facts:
+        return f"valid, {facts['bytes']} bytes" if facts["valid"] else f"not valid: {len(facts['errors'])} errors"
     return str(facts["status"])
 
 

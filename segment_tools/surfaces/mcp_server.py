@@ -62,8 +62,8 @@ INSTRUCTIONS = (
     "repeat with the same messageId is counted once."
 )
 FIND = (
-    " segment_test_connection says whether keys and hosts work, segment_find_message afterwards whether a message "
-    "was kept."
+    " segment_test_connection says whether keys and hosts work, segment_check_message beforehand what would be sent "
+    "and what is wrong with it, segment_find_message afterwards whether a message was kept."
 )
 PROFILES = (
     " segment_get_profile says who somebody is; for more of it: segment_get_profile_traits, "

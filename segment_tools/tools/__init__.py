@@ -13,7 +13,7 @@ from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import connection, events, finding, outbox, profiles, tracking, triggers
+from segment_tools.tools import connection, events, finding, outbox, previewing, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._audited import audited
 from segment_tools.tools._result import Result, failure, output_schema, success
@@ -48,6 +48,7 @@ TOOLS: tuple[Tool, ...] = (
     *outbox.TOOLS,
     *connection.TOOLS,
     *finding.TOOLS,
+    *previewing.TOOLS,
     *events.TOOLS,
 )
 

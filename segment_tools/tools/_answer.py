@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from segment_tools.errors import Problem
 from segment_tools.receipt import Warned
 
 Progress = Callable[[float, float | None, str], Awaitable[None]]
@@ -58,3 +59,9 @@ class Failure(Answer):
 def told(warnings: Sequence[Warned]) -> list[dict[str, Any]] | None:
     """Warnings as an answer has them."""
     return [{key: value for key, value in asdict(each).items() if value is not None} for each in warnings] or None
+
+
+def as_listed(problem: Problem) -> dict[str, Any]:
+    """A problem as an answer has it."""
+    known = {name: getattr(problem, name) for name in ("index", "field", "code", "message", "hint")}
+    return {name: value for name, value in known.items() if value not in (None, "")}

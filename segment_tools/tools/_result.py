@@ -7,9 +7,9 @@ from typing import Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from segment_tools.errors import InvalidMessage, NotConfigured, Problem, Refused, Rejected, SegmentError, Undelivered
+from segment_tools.errors import InvalidMessage, NotConfigured, Refused, Rejected, SegmentError, Undelivered
 from segment_tools.receipt import Receipt, Warned
-from segment_tools.tools._answer import Answer, Failure, Fault
+from segment_tools.tools._answer import Answer, Failure, Fault, as_listed
 from segment_tools.tools._tool import Schema, Tool, schema_of
 
 REFUSED, ANSWERED, TROUBLE = -1, 200, 500
@@ -144,7 +144,7 @@ def _facts(tool: Tool, receipt: Receipt) -> dict[str, Any]:
         "attempts": receipt.attempts or None,
         "original_status_code": receipt.status_code,
         "response_body": dict(receipt.response_body),
-        "warnings": _grouped(receipt.warnings) or None,
+        "warnings": grouped(receipt.warnings) or None,
     }
     if not receipt.messages:
         return found
@@ -168,7 +168,7 @@ def _bodies(receipt: Receipt) -> dict[str, Any]:
     return {"request": bodies[0]} if len(bodies) == 1 else {"requests": bodies or None}
 
 
-def _grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
+def grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
     """Each warning once, at its first index, with how many messages of a batch have it."""
     counts = Counter((warning.code, warning.field, warning.message) for warning in warned)
     first = {(warning.code, warning.field, warning.message): warning for warning in reversed(warned)}
@@ -185,7 +185,7 @@ def _fault(error: SegmentError, receipt: Receipt) -> Fault:
         hint=_hint(error, receipt) or None,
         retryable=error.retryable,
         retry_after_seconds=error.retry_after_seconds and round(error.retry_after_seconds, _DECIMALS),
-        problems=[_listed(problem) for problem in problems] if listed else None,
+        problems=[as_listed(problem) for problem in problems] if listed else None,
     )
 
 
@@ -195,11 +195,6 @@ def _hint(error: SegmentError, receipt: Receipt) -> str:
         return error.hint
     rest = f"send the rest again, from batch[{receipt.accepted}] on, with the messageIds given here."
     return f"{error.hint} The first {receipt.accepted} messages were accepted: {rest}".lstrip()
-
-
-def _listed(problem: Problem) -> dict[str, Any]:
-    known = asdict(problem)
-    return _present({name: known[name] for name in ("index", "field", "code", "message", "hint")})
 
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Caller:
     async def admitted(self, segment: Segment, messages: Sequence[AnyMessage], *, indexed: bool = False) -> None:
         """Return once the server's limits, and a person where one must, let the messages go."""
         secrets = (*segment.settings.secrets, *([self.write_key] if self.write_key else []))
-        asked = Asked(self.tool, messages, indexed, self.origin.session, self.source, self.confirm, secrets)
+        vetted = segment.vetted(messages, indexed=indexed)
+        asked = Asked(self.tool, vetted, indexed, self.origin.session, self.source, self.confirm, secrets)
         await segment.guard.admit(asked)
 
     async def send(self, segment: Segment, message: AnyMessage) -> Receipt:
@@ -137,7 +138,7 @@ class _PlainSchema(GenerateJsonSchema):
 def schema_of(model: type[BaseModel]) -> Schema:
     """The model as one flat JSON Schema in Segment's names; `type` is implied by the tool, so it is left out."""
     found = model.model_json_schema(by_alias=True, schema_generator=_PlainSchema)
-    properties: Schema = {key: value for key, value in found["properties"].items() if key != "type"}
+    properties: Schema = {key: value for key, value in found["properties"].items() if "const" not in value}
     ordered = sorted(properties, key=lambda key: ORDER.index(key) if key in ORDER else -1)
     required = [name for name in ordered if name in _required(model)]
     return {

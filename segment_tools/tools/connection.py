@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from segment_tools.checking import LEVELS, Check, Level, Report
-from segment_tools.client import TEST_EVENT, Segment
+from segment_tools.client import Segment
 from segment_tools.spec.arguments import Arguments, one_of
 from segment_tools.tools._answer import Answer
 from segment_tools.tools._tool import Caller, tool
@@ -104,7 +104,7 @@ async def segment_test_connection(arguments: ConnectionArguments, segment: Segme
     {"level": "probe"}
     """
     if arguments.level == "send" and not segment.settings.read_only:
-        await caller.admitted(segment, [TEST_EVENT])
+        await caller.admitted(segment, [segment.test_event])
     return shown(await segment.check(arguments.level or "probe"))
 
 

@@ -126,7 +126,7 @@ async def segment_alias(message: Alias, segment: Segment, caller: Caller) -> Rec
     return await caller.send(segment, message)
 
 
-def _item_schema() -> Schema:
+def item_schema() -> Schema:
     """One message of any type as one flat object: hosts and models stumble over alternatives."""
     fields: Schema = {}
     for model in (*KINDS.values(), IdentifyArguments):
@@ -159,7 +159,7 @@ def _by_key(found: dict[str, object]) -> bool:
     return all(isinstance(below, dict) for below in found.values())
 
 
-def _item(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
+def item_of(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
     """One message of a batch, and what its shortcuts overruled: it takes what the tool of its type takes."""
     try:
         fields = fields_of(json_value(item))
@@ -179,7 +179,7 @@ class BatchArguments(Arguments):
     batch: Annotated[list[Any], BeforeValidator(_items), WithJsonSchema({"type": "array", "minItems": 1})] = Field(
         description="Each with its type and what that type's tool takes: track needs event, group groupId, "
         "alias previousId; all need userId or anonymousId",
-        json_schema_extra=lambda schema: schema.update(items=_item_schema()),
+        json_schema_extra=lambda schema: schema.update(items=item_schema()),
     )
     context: MessageContext = Field(default=None, description="For every message; its own values win")
     integrations: Integrations = Field(default=None, description="For every message; its own values win")
@@ -190,19 +190,24 @@ class BatchArguments(Arguments):
         Raises:
             InvalidMessage: with the problems of every message, by index.
         """
+        found, warned, problems = self.judged(identity=identity)
+        if problems:
+            raise InvalidMessage(problems)
+        return list(found.values()), warned
+
+    def judged(self, *, identity: bool) -> tuple[dict[int, AnyMessage], list[Warned], list[Problem]]:
+        """The messages that are some, by index, what their shortcuts overruled, and what is wrong with the others."""
         problems: list[Problem] = []
-        found: list[AnyMessage] = []
+        found: dict[int, AnyMessage] = {}
         warned: list[Warned] = []
         for index, item in enumerate(self.batch):
             try:
-                message, overruled = _item(item, identity=identity)
-                found.append(message)
+                message, overruled = item_of(item, identity=identity)
+                found[index] = self._completed(message)
                 warned += [replace(warning, index=index) for warning in overruled]
             except InvalidMessage as error:
                 problems += [replace(problem, index=index) for problem in error.problems]
-        if problems:
-            raise InvalidMessage(problems)
-        return [self._completed(message) for message in found], warned
+        return found, warned, problems
 
     def _completed(self, message: AnyMessage) -> AnyMessage:
         if self.context is None and self.integrations is None:
