@@ -100,7 +100,7 @@ class Window:
             found = await outbox.page(self._read_to, _PAGE, MOST_BYTES // 4, [lane.name for lane in full])
             self.all_read = not found
             for message in found:
-                self._take(message)
+                self._take(message, now)
 
     def _go_back(self, now: float) -> None:
         """Go back to what was left out, where there is room for it now."""
@@ -117,13 +117,17 @@ class Window:
     def _read_anew(self) -> None:
         self._read_to, self.all_read = None, False
 
-    def _take(self, message: Waiting) -> None:
+    def _take(self, message: Waiting, now: float) -> None:
         self._read_to, entry = message.cursor, message.entry
         stopped = self.sources.get(entry.source)
         if stopped is not None and stopped.left_out:
             return
         lane = self._lanes.setdefault(entry.lane, Lane(entry.lane, entry.source))
-        if lane.unread is None and message.cursor not in self._held:
+        if lane.unread is not None or message.cursor in self._held:
+            return
+        if _is_full(lane, now):
+            lane.unread = lane.waiting[-1].cursor
+        else:
             lane.waiting.append(message)
             self._held.add(message.cursor)
             self._bytes += len(entry.body)
