@@ -68,11 +68,6 @@ def _in(entry: _Entry) -> bool:
     return entry.event.origin == PLAN
 
 
-def named_event(name: str, planned: Sequence[KnownEvent] = ()) -> KnownEvent | None:
-    """The event of exactly this name, the plan's before the spec's."""
-    return next((event for event in planned if event.name == name), None) or semantic_events().get(name)
-
-
 def _ranked(scored: Iterable[tuple[float, KnownEvent]]) -> list[tuple[float, KnownEvent]]:
     return sorted(scored, key=lambda each: -each[0])
 
