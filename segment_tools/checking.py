@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from segment_tools import wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings
-from segment_tools.errors import NotConfigured, SegmentError
+from segment_tools.errors import NotConfigured, SegmentError, told
 from segment_tools.receipt import Receipt
 from segment_tools.reception import Reception
 from segment_tools.redaction import hidden
@@ -321,7 +321,7 @@ def _remarks(settings: Settings) -> list[str]:
 
 
 def _failures(checks: Iterable[Check]) -> list[str]:
-    return [f"{check.name}: {check.message} {check.hint}".rstrip() for check in checks if check.ok is False]
+    return [f"{check.name}: {told(check.message, check.hint)}" for check in checks if check.ok is False]
 
 
 def _unproved(checks: Iterable[Check]) -> list[str]:

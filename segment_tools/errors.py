@@ -25,6 +25,19 @@ SHOWN_PROBLEMS = 5
 """How many problems an `InvalidMessage` puts into its text; `problems` always has them all."""
 
 
+_PROPER = frozenset({"Segment"})
+"""Words that keep their capital within a sentence."""
+
+
+def told(message: str, hint: str) -> str:
+    """What happened and what to do, joined into one sentence: a model that reads no further knows both."""
+    word = hint.split(" ", 1)[0].rstrip(":,")
+    if not word or not message.endswith(".") or message.endswith(".."):
+        return f"{message} {hint}".strip()
+    begun = hint if word in _PROPER or not word.istitle() else hint[0].lower() + hint[1:]
+    return f"{message[:-1]}; {begun}"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with a message, and how to mend it."""
@@ -41,7 +54,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = "" if self.index is None else f"batch[{self.index}]: "
-        return f"{where}{self.message} {self.hint}".rstrip()
+        return where + told(self.message, self.hint)
 
 
 class SegmentError(Exception):
@@ -62,12 +75,14 @@ class SegmentError(Exception):
         self.retry_after_seconds: float | None = None
         self.receipt: Receipt | None = None
         self.counted = False
-        super().__init__(f"{message} {hint}".rstrip())
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return told(self.message, self.hint)
 
     def with_hint(self, more: str) -> Self:
         """The same error, that says more of what to do."""
         self.hint = f"{self.hint} {more}".strip()
-        self.args = (f"{self.message} {self.hint}",)
         return self
 
 
@@ -82,9 +97,11 @@ class InvalidMessage(SegmentError):
         super().__init__(f"{where}{first.message}", hint=first.hint, field=first.field)
         self.code = first.code
         self.problems = tuple(problems)
-        shown = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
-        more = [f"And {left} more."] if (left := len(problems) - SHOWN_PROBLEMS) > 0 else []
-        self.args = (" ".join([*shown, *more]),)
+
+    def __str__(self) -> str:
+        shown = [str(problem) for problem in self.problems[:SHOWN_PROBLEMS]]
+        more = [f"And {left} more."] if (left := len(self.problems) - SHOWN_PROBLEMS) > 0 else []
+        return " ".join([*shown, *more])
 
     @classmethod
     def of(cls, code: str, message: str, hint: str = "", field: str | None = None) -> Self:

@@ -281,11 +281,10 @@ _UNREAD = "The tracking plan could not be read: "
 
 def _unread(error: Undelivered, used: str = "") -> Undelivered:
     """The error as the caller should read it: one of its own, for what catches it writes into it."""
-    told = copy(error)
-    told.sent = False  # nothing was but the question
-    told.message = f"{_UNREAD}{error.message.removeprefix(_UNREAD)} {used}".rstrip()
-    told.args = (f"{told.message} {told.hint}".rstrip(),)
-    return told
+    unread = copy(error)
+    unread.sent = False  # nothing was but the question
+    unread.message = f"{_UNREAD}{error.message.removeprefix(_UNREAD)} {used}".rstrip()
+    return unread
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def test_demo_shows_every_tool_and_what_arrived(environ: dict[str, str]) -> None
     called, reached = done.stdout.split("ARRIVED")
     assert all(tool in called for tool in [*OFFERED, "segment_get_profile"])
     assert reached.count("/v1/") == 8
-    assert "Did you mean 'properties'?" in called
+    assert "did you mean 'properties'?" in called
     assert "Try next" in reached
 
 

@@ -287,7 +287,7 @@ async def test_a_profile_api_in_trouble_is_no_fault_of_the_settings(status: int,
         found = await check(data_plane_url=running.url, profile_token=TOKEN, space_id="spa_1", profile_url=url)
     (problem,) = found["problems"]
     assert says in problem
-    assert "Try again" in problem
+    assert "try again" in problem
     assert "SEGMENT_" not in problem
 
 

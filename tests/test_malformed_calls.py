@@ -209,7 +209,7 @@ async def test_a_batch_names_every_bad_message_by_index_and_sends_none(call: Cal
         (7, "previousId"),
     ]
     assert all(problem["message"] and problem["hint"] for problem in result["error"]["problems"])
-    assert "batch[1]: event is required." in result["errorMessage"]
+    assert "batch[1]: event is required;" in result["errorMessage"]
     assert "And 2 more." in result["errorMessage"]
     assert sandbox.store.messages({}, None, 10) == []
 

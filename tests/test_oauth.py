@@ -432,7 +432,7 @@ def source(_running: Sandbox) -> Source:
 )
 async def test_a_401_names_the_settings_of_oauth(chosen: Callable[..., Settings], said: str, source: Source) -> None:
     async with Segment(chosen(data_plane_url=source.sandbox.url)) as segment:
-        with pytest.raises(Unauthorized, match=f"Check the write key .*{said}SEGMENT_OAUTH_PRIVATE_KEY"):
+        with pytest.raises(Unauthorized, match=f"check the write key .*{said}SEGMENT_OAUTH_PRIVATE_KEY"):
             await segment.send(Track(event="Order Completed", user_id="u1"))
 
 
@@ -534,7 +534,7 @@ def test_part_of_an_app_is_refused_by_what_it_lacks(missing: str) -> None:
     with pytest.raises(NotConfigured) as raised:
         app(**{missing: None})
     assert raised.value.setting == f"SEGMENT_{missing.upper()}"
-    assert str(raised.value) == f"OAuth lacks {raised.value.setting}. Set all three, or none."
+    assert str(raised.value) == f"OAuth lacks {raised.value.setting}; set all three, or none."
 
 
 @pytest.mark.parametrize(

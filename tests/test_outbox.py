@@ -217,8 +217,8 @@ async def test_what_goes_beyond_the_bound_is_refused_whole(address: str) -> None
         with pytest.raises(OutboxFull) as raised:
             await outbox.add(entries("m2", "m3", "m4"), NOW)
         assert str(raised.value) == (
-            f"The outbox has no room: it may hold {3 * one} bytes, dead letters included. Nothing was taken. "
-            "Wait until more is delivered, retry or discard dead letters, or raise SEGMENT_OUTBOX_MAX_BYTES."
+            f"The outbox has no room: it may hold {3 * one} bytes, dead letters included. Nothing was taken; "
+            "wait until more is delivered, retry or discard dead letters, or raise SEGMENT_OUTBOX_MAX_BYTES."
         )
         assert (raised.value.code, raised.value.retryable, raised.value.sent) == ("outbox_full", True, False)
         assert isinstance(raised.value, Unavailable)
@@ -1279,7 +1279,7 @@ async def test_what_may_only_be_read_says_so(there: bool, anybodys: Path, enviro
         await made(path, "m1")
         path.chmod(0o444)
     assert said_by_nobody(path, environ) == (
-        "outbox_unavailable The outbox's file cannot be used just now. It may only be read: let this process "
+        "outbox_unavailable The outbox's file cannot be used just now; it may only be read: let this process "
         "write to it and its folder, or name another place in SEGMENT_OUTBOX.\n"
     )
 
@@ -1287,7 +1287,7 @@ async def test_what_may_only_be_read_says_so(there: bool, anybodys: Path, enviro
 async def test_a_file_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     async with opened(f"sqlite:///{tmp_path}/file/a.db") as outbox:
-        await unavailable(outbox, "file cannot be used just now. Check what SEGMENT_OUTBOX names")
+        await unavailable(outbox, "file cannot be used just now; check what SEGMENT_OUTBOX names")
 
 
 async def test_a_file_that_another_keeps_locked_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1296,7 +1296,7 @@ async def test_a_file_that_another_keeps_locked_is_unavailable(tmp_path: Path, m
         await outbox.depth()
         other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        await refused(outbox.add(entries("m1"), NOW), "Another process keeps it locked")
+        await refused(outbox.add(entries("m1"), NOW), "another process keeps it locked")
         other.close()
         await outbox.add(entries("m1"), NOW)
 
@@ -1321,7 +1321,7 @@ async def test_a_server_that_goes_and_comes_back_has_all_it_acknowledged(folder:
             process.kill()
             process.wait(WAIT)
             await refused(waiting, "cannot be reached")
-            await unavailable(outbox, "server cannot be used just now. It cannot be reached: .* SEGMENT_OUTBOX says")
+            await unavailable(outbox, "server cannot be used just now; it cannot be reached: .* SEGMENT_OUTBOX says")
             with redis_running(folder, port, **kept):
                 assert await pending(outbox) == ["m2"]
                 assert await outbox.add(entries("m1", "m2", "m3"), NOW) == (
@@ -1355,7 +1355,7 @@ async def test_a_server_that_fails_over_says_so_and_works_again(folder: Path) ->
         async with opened(f"redis://127.0.0.1:{port}/0") as outbox:
             await outbox.add(entries("m1"), NOW)
             client.replicaof("127.0.0.1", "1")
-            await refused(outbox.add(entries("m2"), NOW), "It is a replica")
+            await refused(outbox.add(entries("m2"), NOW), "it is a replica")
             assert await pending(outbox) == ["m1"]
             client.replicaof("NO", "ONE")
             assert await outbox.add(entries("m2"), NOW) == (None,)

@@ -29,7 +29,7 @@ async def test_by_default_a_message_against_the_plan_is_sent_with_warnings(
 ) -> None:
     result = await call("segment_track", BAD, tracking_plan=plan)
     assert (result["success"], result["status"]) == (True, "accepted")
-    text = "The event is not in the tracking plan. Did you mean 'Order Completed'?"
+    text = "The event is not in the tracking plan; did you mean 'Order Completed'?"
     assert result["warnings"] == [{"code": "plan_violation", "message": text, "field": "event"}]
     assert "warnings" not in await call("segment_track", GOOD, tracking_plan=plan)
     assert len(sandbox.store.messages({}, False, 10)) == 2
@@ -45,7 +45,7 @@ async def test_to_block_is_to_refuse_and_what_is_said_mends_it(call: Caller, pla
         "event",
         False,
     )
-    assert first["errorMessage"] == "The event is not in the tracking plan. Did you mean 'Order Completed'?"
+    assert first["errorMessage"] == "The event is not in the tracking plan; did you mean 'Order Completed'?"
     second = await call("segment_track", {**BAD, "event": "Order Completed"}, **chosen)
     assert [each["hint"] for each in second["error"]["problems"]] == [
         "You passed 'orderId': call it 'order_id'.",
@@ -69,7 +69,7 @@ async def test_one_message_against_the_plan_refuses_its_batch(call: Caller, plan
         (2, "traits.email", "plan_violation"),
         (2, "context.locale", "plan_violation"),
     ]
-    assert refused["errorMessage"].startswith("batch[1]: The event is not in the tracking plan. Did you mean")
+    assert refused["errorMessage"].startswith("batch[1]: The event is not in the tracking plan; did you mean")
     assert sandbox.store.messages({}, None, 10) == []
     sent = await call("segment_batch", {"batch": [*batch, {"type": "track", **BAD}]}, tracking_plan=plan)
     assert sent["count"] == 4

@@ -190,10 +190,10 @@ ANSWERS: dict[str, tuple[Sequence[httpx.Response | Exception], str]] = {
     "pages without end": ([page("A", following="Mg==")], "pages that do not end"),
     "a rule that is none": (
         [httpx.Response(200, json={"data": {"rules": [{"type": "TRACK", "key": "A", "jsonSchema": 5}]}})],
-        "rules[0].jsonSchema: must be an object. Mend that rule in Segment.",
+        "rules[0].jsonSchema: must be an object; mend that rule in Segment.",
     ),
     "no connection": ([httpx.ConnectError(f"no {TOKEN}")], "No connection to https://api.segmentapis.com"),
-    "trouble": ([httpx.Response(503, text=TOKEN)], "Try again later"),
+    "trouble": ([httpx.Response(503, text=TOKEN)], "try again later"),
     "too many requests": ([httpx.Response(429, headers={"Retry-After": "300"})], "200 times a minute"),
 }
 
@@ -343,7 +343,7 @@ async def test_the_connection_test_says_at_once_why_a_plan_cannot_be_read_and_wh
     (problem,) = (each for each in refused.problems if "tracking plan" in each)
     assert "SEGMENT_PUBLIC_API_TOKEN" in problem
     assert "The copy of 20" in problem
-    assert "is used: 1 rule." in problem
+    assert "is used: 1 rule; " in problem
 
 
 @pytest.fixture

@@ -256,13 +256,13 @@ def refusal(status: int, code: str, message: str = "about jane@example.com", **h
 @pytest.mark.parametrize(
     ("answer", "code", "says"),
     [
-        (refusal(400, "validation_error"), "rejected", "Check the arguments"),
+        (refusal(400, "validation_error"), "rejected", "check the arguments"),
         (refusal(401, "authentication_error"), "unauthorized", "SEGMENT_PROFILE_TOKEN"),
         (refusal(403, "forbidden"), "unauthorized", "SEGMENT_SPACE_ID"),
         (refusal(404, "not_found", "no such route"), "not_found", "SEGMENT_SPACE_ID"),
-        (refusal(429, "rate_limit_error", **{"Retry-After": "7"}), "rate_limited", "Wait"),
-        (refusal(500, "internal"), "unavailable", "Try again later"),
-        (refusal(503, "internal"), "unavailable", "Try again later"),
+        (refusal(429, "rate_limit_error", **{"Retry-After": "7"}), "rate_limited", "wait"),
+        (refusal(500, "internal"), "unavailable", "try again later"),
+        (refusal(503, "internal"), "unavailable", "try again later"),
     ],
 )
 async def test_each_failure_is_an_error_of_its_own_with_the_request_id(

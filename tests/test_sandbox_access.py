@@ -103,8 +103,8 @@ def test_with_a_token_another_address_is_listened_on(way: str, environ: dict[str
         (["--keep-messages", "-1"], "number"),
         (["--profile-rate", "many"], "number"),
         (["--host", "no.such.host.invalid"], "Cannot listen"),
-        (["--webhook-secret", "s"], "Add --webhook URL"),
-        (["--webhook-batch", "5"], "Add --webhook URL"),
+        (["--webhook-secret", "s"], "add --webhook URL"),
+        (["--webhook-batch", "5"], "add --webhook URL"),
     ],
 )
 def test_a_wrong_option_says_what_is_wanted(options: list[str], named: str, environ: dict[str, str]) -> None:

@@ -235,7 +235,7 @@ def test_the_embedded_sandbox_brings_its_own_key() -> None:
 
 
 def test_the_embedded_sandbox_is_the_commands_to_start() -> None:
-    with pytest.raises(NotConfigured, match="Start `segment-tools sandbox`"):
+    with pytest.raises(NotConfigured, match="start `segment-tools sandbox`"):
         Segment(settings(data_plane_url="sandbox"))
 
 

@@ -100,22 +100,22 @@ WORDED = {
     "a wrong type": (
         {"count": 1.5},
         ("Invalid Type", "properties.count"),
-        "properties.count: Invalid type. Expected: integer, given: number. Pass a whole number.",
+        "properties.count: Invalid type, expected: integer, given: number. Pass a whole number.",
     ),
     "a number as text": (
         {"total": "9.5"},
         ("Invalid Type", "properties.total"),
-        "properties.total: Invalid type. Expected: number, given: string. Pass a number, not text.",
+        "properties.total: Invalid type, expected: number, given: string. Pass a number, not text.",
     ),
     "a type of two": (
         {"coupon": 5},
         ("Invalid Type", "properties.coupon"),
-        "properties.coupon: Invalid type. Expected: string/null, given: integer. Pass text or null.",
+        "properties.coupon: Invalid type, expected: string/null, given: integer. Pass text or null.",
     ),
     "null where none may be": (
         {"gift": None},
         ("Invalid Type", "properties.gift"),
-        "properties.gift: Invalid type. Expected: boolean, given: null. Pass true or false.",
+        "properties.gift: Invalid type, expected: boolean, given: null. Pass true or false.",
     ),
     "a value that is nearly permitted": (
         {"plan": "Pro"},
@@ -165,7 +165,7 @@ WORDED = {
     "an unplanned property in an item": (
         {"products": [{"sku": "a", "colour": "red"}]},
         ("Unplanned Property", "properties.products.0.colour"),
-        "properties.products.0.colour is not in the tracking plan. Leave it out; properties.products.0 has 'sku'.",
+        "properties.products.0.colour is not in the tracking plan. Leave it out: properties.products.0 has 'sku'.",
     ),
 }
 

@@ -192,7 +192,7 @@ def _unplanned_property(name: str, names: PlannedNames, path: str, given: Mappin
     if meant := nearest(name[:_LONGEST], left):
         mend = f"Did you mean {meant!r}?"
     else:
-        mend = f"Leave it out; {path} has {listed(names.below)}." if names.below else "Leave it out."
+        mend = f"Leave it out: {path} has {listed(names.below)}." if names.below else "Leave it out."
     return Violation("Unplanned Property", shown, f"{shown} is not in the tracking plan.", mend)
 
 

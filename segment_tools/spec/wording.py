@@ -51,9 +51,10 @@ class Violation:
 
     @property
     def text(self) -> str:
-        """The description with the field in it, as a sentence."""
+        """The description with the field in it, as one sentence."""
         named = self.field == "event" or self.description.startswith(self.field)
-        return f"{self.description if named else f'{self.field}: {self.description}'}".rstrip(".") + "."
+        described = self.description.rstrip(".").replace(". Expected:", ", expected:")
+        return f"{described if named else f'{self.field}: {described}'}."
 
 
 Words = tuple[str, str, str]
