@@ -55,6 +55,8 @@ class Asked:
     session: str = ""
     source: str | None = None
     confirm: Confirm | None = None
+    proof: Callable[[], Awaitable[object]] | None = None
+    """Raises what sending would refuse them for: a person is not asked for what cannot be sent."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -76,6 +78,7 @@ class Guard:
 
         Raises:
             InvalidMessage: messages that are not allowed, by index, or one that repeats those before it.
+            SegmentError: that of the proof, where a person would be asked.
             Refused: too many in a minute, or a person must agree and has not.
         """
         if self._named and (problems := self.forbidden(asked)):
@@ -83,6 +86,8 @@ class Guard:
         if self._confirmed and not self._settings.dry_run and (shown := self._to_confirm(asked)):
             if self._counted:
                 self._checked(asked)
+            if asked.proof:
+                await asked.proof()
             await agreed(_question(asked, shown), asked.confirm)
         if self._counted:
             self._count(asked, *self._checked(asked))

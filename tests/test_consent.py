@@ -1,11 +1,13 @@
 """A person's consent before what `SEGMENT_CONFIRM` names is sent: over MCP in both eras, in the shell, in a program."""
 
+import json
 import os
 import pty
 import select
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -98,6 +100,23 @@ async def test_a_person_is_not_asked_for_what_is_refused_anyway_nor_for_a_dry_ru
         assert facts(await client.call_tool("segment_alias", ALIAS))["error"]["code"] == "agent_rate_limited"
     async with asked(person, mode, confirm="alias", dry_run=True) as (client, _):
         assert facts(await client.call_tool("segment_alias", ALIAS))["status"] == "dry_run"
+    assert person.questions == []
+
+
+@both
+async def test_a_person_is_not_asked_for_what_could_not_be_sent(mode: str, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"Signed Up": {"properties": {}}}))
+    person = Person("accept")
+    async with asked(person, mode, confirm="track,batch", tracking_plan=plan, tracking_plan_policy="block") as (c, _):
+        one = facts(await c.call_tool("segment_track", ORDER))
+        many = facts(await c.call_tool("segment_batch", {"batch": [{"type": "track", **ORDER}]}))
+    assert [each["error"]["code"] for each in (one, many)] == ["plan_violation", "plan_violation"]
+    async with asked(person, mode, confirm="track") as (c, _):
+        large = await c.call_tool("segment_track", {**ORDER, "properties": {"text": "x" * 40_000}})
+    assert facts(large)["error"]["code"] == "too_large"
+    async with asked(person, mode, confirm="track", write_key="", sources='{"a": "k-a", "b": "k-b"}') as (c, _):
+        assert facts(await c.call_tool("segment_track", ORDER))["error"]["field"] == "source"
     assert person.questions == []
 
 

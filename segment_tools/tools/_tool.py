@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 from segment_tools.client import Segment
 from segment_tools.guard import Asked, Confirm, Origin
 from segment_tools.receipt import Receipt
+from segment_tools.sending import route_of
 from segment_tools.settings import Settings
 from segment_tools.spec.messages import ORDER, AnyMessage
 from segment_tools.tools._answer import Answer, Progress, untold
@@ -39,9 +40,14 @@ class Caller:
 
     async def admitted(self, segment: Segment, messages: Sequence[AnyMessage], *, indexed: bool = False) -> None:
         """Return once the server's limits, and a person where one must, let the messages go."""
+
+        async def proof() -> None:
+            route_of(segment.settings, self.source, self.write_key)
+            await (segment.preview_batch(messages) if indexed else segment.preview(messages[0]))
+
         secrets = (*segment.settings.secrets, *([self.write_key] if self.write_key else []))
         vetted = segment.vetted(messages, indexed=indexed)
-        asked = Asked(self.tool, vetted, indexed, self.origin.session, self.source, self.confirm, secrets)
+        asked = Asked(self.tool, vetted, indexed, self.origin.session, self.source, self.confirm, proof, secrets)
         await segment.guard.admit(asked)
 
     async def send(self, segment: Segment, message: AnyMessage) -> Receipt:
