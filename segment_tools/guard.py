@@ -31,8 +31,8 @@ SERVER_FACTOR = 10
 MOST_SESSIONS = 10_000
 """Ours, a few MB: whoever was away longest is forgotten first."""
 
-SHOWN, SHOWN_CHARACTERS = 5, 300
-"""Of a batch, how many messages a person is shown; and how much of each."""
+SHOWN, SHOWN_CHARACTERS, SHOWN_KINDS = 5, 300, 20
+"""Of a batch, how many messages a person is shown, how much of each, and how many kinds are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class Guard:
         """
         if self._named and (problems := self.forbidden(asked)):
             raise InvalidMessage(problems)
-        if self._confirmed and not self._settings.dry_run and (shown := self._to_confirm(asked)):
+        if self.asks(asked):
             if self._counted:
                 self._checked(asked)
             if asked.proof:
                 await asked.proof()
-            await agreed(_question(asked, shown), asked.confirm)
+            await agreed(_question(asked, self._to_confirm(asked)), asked.confirm)
         if self._counted:
             self._count(asked, *self._checked(asked))
 
@@ -110,6 +110,14 @@ class Guard:
             if wrong
             for (text, hint), at in [(wrong, index if asked.indexed else None)]
         ]
+
+    def asks(self, asked: Asked) -> bool:
+        """Whether a person must agree before these are sent."""
+        return bool(self._confirmed) and not self._settings.dry_run and bool(self._to_confirm(asked))
+
+    def allows(self, event: str) -> bool:
+        """Whether a track call of this event may be sent, as far as its name goes."""
+        return not self._named or self._wrong(Track(event=event)) is None
 
     def _wrong(self, message: AnyMessage) -> tuple[str, str] | None:
         what = _named(message)
@@ -272,10 +280,12 @@ def _after(session: _Session, messages: Sequence[AnyMessage], limit: int) -> tup
 
 
 def _loop(what: str, limit: int, index: int | None) -> Problem:
-    text = f"The same {what} came more than {limit} times in a row (SEGMENT_LOOP_LIMIT). Nothing was sent."
+    often = "once" if limit == 1 else f"{limit} times"
+    text = f"The same {what} came more than {often} in a row (SEGMENT_LOOP_LIMIT). Nothing was sent."
     hint = (
-        "Stop repeating the call and look at the earlier answers: the messages were taken. To retry one, pass its "
-        "messageId; if the same really happened again, say in the message what is different."
+        "Stop repeating the call and look at the earlier answers. To retry one that failed, pass its messageId; if the "
+        "same really happened again, say in the message what is different, or send the history as one segment_batch, "
+        "each message with its timestamp."
     )
     return Problem("repeated_message", text, hint, None, index)
 
@@ -338,13 +348,23 @@ def _question(asked: Asked, shown: Sequence[int]) -> str:
     first = "Send this message" if number == 1 else f"Send these {number:,} messages"
     lines = [f"{first} to Segment{where}?"]
     if number > 1:
-        lines.append(", ".join(f"{count:,} {kind}" for kind, count in counts.items()))
+        lines.append(_counted(asked))
     lines += [_line(asked, index) for index in shown[:SHOWN]]
     if number > len(shown[:SHOWN]):
-        lines.append(f"and {number - len(shown[:SHOWN]):,} more")
+        lines.append(f"and {number - len(shown[:SHOWN]):,} more that are not shown")
     if "alias" in counts:
         lines.append("An alias cannot be undone.")
     return "\n".join(lines)
+
+
+def _counted(asked: Asked) -> str:
+    """How many messages of which kinds and events, and of how many people."""
+    kinds = Counter(f"track {each.event}" if isinstance(each, Track) else each.type for each in asked.messages)
+    people = len({(each.user_id, each.anonymous_id) for each in asked.messages})
+    shown = kinds.most_common(SHOWN_KINDS)
+    named = [f"{count:,} {printable(hidden(kind, asked.secrets))}" for kind, count in shown]
+    more = [f"{len(kinds) - SHOWN_KINDS:,} kinds more"] if len(kinds) > SHOWN_KINDS else []
+    return f"{', '.join([*named, *more])}; of {people:,} {'person' if people == 1 else 'people'}"
 
 
 def _line(asked: Asked, index: int) -> str:
@@ -354,4 +374,5 @@ def _line(asked: Asked, index: int) -> str:
     # Cut after the keys are out, so that no half of one is left; and no character may pretend to be another line.
     text = "".join(char if char.isprintable() else "?" for char in hidden(told, asked.secrets))
     place = f"[{index}] " if asked.indexed else ""
-    return f"{place}{message.type}: {text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + ' …'}"
+    cut = f" … ({left:,} characters more)" if (left := len(text) - SHOWN_CHARACTERS) > 0 else ""
+    return f"{place}{message.type}: {text[:SHOWN_CHARACTERS]}{cut}"

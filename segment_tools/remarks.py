@@ -14,8 +14,8 @@ REMARKS = {
     "empty_group_id": "{field} is empty; Segment's Unify drops the message: leave it out.",
     "destination_spelling": "{field} differs from Segment's spelling in letter case and has no effect: use {known!r}.",
     "destination_value": "{field} is neither true, false nor an object of options; Segment may still deliver to it.",
-    "semantic_event_spelling": "{field} is not spelt as Segment's semantic event, which alone destinations understand: "
-    "use {known!r}.",
+    "semantic_event_spelling": "{field} is not what Segment's spec calls it, and destinations understand that name "
+    "alone: use {known!r}.",
     "event_name_form": "{field} is not in Segment's form, Object + past-tense verb in Title Case, and every spelling "
     "is an event of its own: use {known!r}.",
     "semantic_property_spelling": "{field} is not what Segment's spec calls it on this event, which alone destinations "

@@ -24,6 +24,7 @@ from segment_tools.errors import (
     TooLarge,
     Unavailable,
     Undelivered,
+    told,
 )
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
 from segment_tools.plan_source import PlanSource
@@ -213,7 +214,7 @@ class Sender:
             plan = await self._plans.plan()
         except Undelivered as error:
             if blocks:
-                raise
+                raise error.with_hint("Nothing is sent without it: SEGMENT_TRACKING_PLAN_POLICY is block.") from None
             return [Warned("plan_unavailable", f"Not checked against the tracking plan. {error}")]
         if plan is None:
             return []
@@ -221,7 +222,7 @@ class Sender:
         if blocks and found:
             raise PlanViolation([_problem(violation, index) for index, violation in found])
         return [
-            Warned("plan_violation", f"{violation.text} {violation.mend}", violation.field, index)
+            Warned("plan_violation", told(violation.text, violation.mend), violation.field, index)
             for index, violation in found
         ]
 

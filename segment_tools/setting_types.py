@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -132,8 +134,10 @@ def _event_patterns(value: object) -> object:
 
 
 def _selector(text: str) -> Selector:
+    if text in TYPES:
+        return Selector(TYPE, text)
     if not text.startswith("type:"):
-        return Selector(EVENT, text)
+        return Selector(EVENT, _no_slip(text, TYPES))
     name = text.removeprefix("type:").strip()
     if name != "*" and name not in TYPES:
         raise wrong(f"names a type that is none: after type: comes one of {', '.join(TYPES)} or *")
@@ -154,7 +158,19 @@ def _consent(text: str) -> Selector:
     if name != text:
         listed = ", ".join(f"segment_{each}" for each in (*TYPES, *WRITERS))
         raise wrong(f"names a tool that sends nothing, or is none: pass one of {listed}")
-    return _selector(text)
+    return _selector(_no_slip(text, (*TYPES, *WRITERS)))
+
+
+def _no_slip(text: str, known: Sequence[str]) -> str:
+    """The name of an event; one that is nearly that of a type would let through what was to be held back."""
+    meant = get_close_matches(text, known, n=1, cutoff=_NEAR) if text.isidentifier() and text.islower() else []
+    if meant:
+        raise wrong(f"has {text}: did you mean {meant[0]}? An event of that name is written {text[:-1]}?")
+    return text
+
+
+_NEAR = 0.75
+"""What `difflib` calls a slip of the pen."""
 
 
 def _path(value: object) -> object:

@@ -372,7 +372,7 @@ def test_the_command_shows_lines_for_people_and_counts_them(filled: Path, enviro
     assert done.stdout.splitlines()[2].split()[:3] == ["2026-11-23T12:01:00.123Z", "track", "refused:not_allowed"]
     assert done.stderr.splitlines() == [
         "segment-tools: 4 calls: accepted 2, refused:not_allowed 1, read 1",
-        "segment-tools: 1 lines could not be read",
+        "segment-tools: 1 line could not be read",
     ]
 
 
@@ -387,7 +387,14 @@ def test_the_command_ends_with_2_on_wrong_use(arguments: list[str], environ: dic
 def test_a_log_that_nobody_wrote_yet_is_empty(log: Path, environ: dict[str, str]) -> None:
     chosen = {**environ, "SEGMENT_AUDIT_LOG": str(log)}
     done = subprocess.run(program("audit"), capture_output=True, text=True, env=chosen, timeout=WAIT, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "segment-tools: 0 calls\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "",
+        (
+            f"segment-tools: There is no audit log at {log} yet: a server with this SEGMENT_AUDIT_LOG makes it.\n"
+            "segment-tools: 0 calls\n"
+        ),
+    )
 
 
 def test_a_followed_log_shows_each_line_once_however_often_files_are_put_aside(log: Path) -> None:

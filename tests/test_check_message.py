@@ -167,3 +167,10 @@ async def test_what_an_agent_may_not_send_is_an_error_and_the_check_counts_for_n
     segment = Segment(settings(agent_rate=1), transport=accepting().transport())
     for _ in range(3):
         assert (await dispatch(CHECK, TRACK, segment))["valid"]
+
+
+async def test_that_a_person_is_asked_is_told() -> None:
+    chosen = {"confirm": "alias,batch"}
+    assert (await checked({"type": "alias", "userId": "u1", "previousId": "a1"}, **chosen))["needsConfirmation"] is True
+    assert (await checked({"batch": [{"type": "track", **TRACK}]}, **chosen))["needsConfirmation"] is True
+    assert "needsConfirmation" not in await checked({"type": "track", **TRACK}, **chosen)

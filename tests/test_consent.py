@@ -136,9 +136,9 @@ async def test_of_a_batch_the_messages_in_question_come_first_and_the_rest_is_co
         assert facts(await client.call_tool("segment_batch", {"batch": items}))["count"] == 21
     assert person.questions[0].splitlines() == [
         "Send these 21 messages to Segment?",
-        "20 track, 1 alias",
+        "20 track Order Completed, 1 alias; of 20 people",
         '[17] alias: userId "u1", previousId "a1"',
-        "and 20 more",
+        "and 20 more that are not shown",
         "An alias cannot be undone.",
     ]
 

@@ -53,8 +53,14 @@ async def test_a_semantic_event_is_read_by_its_name_in_any_spelling(mode: str) -
 
 async def test_an_event_that_is_not_there_is_not_found() -> None:
     async with client() as found:
-        for uri in ("segment://spec/Plants%20Watered", "segment://plan/A", "segment://other", "segment://specs"):
-            with pytest.raises(MCPError, match="Resource not found") as refused:
+        for uri, says in (
+            ("segment://spec/Order%20Compleet", r"did you mean segment://spec/Order%20Completed\?"),
+            ("segment://spec/Plants%20Watered", "is none of Segment's semantic events; segment://spec lists them"),
+            ("segment://plan/A", "Resource not found"),
+            ("segment://other", "Resource not found"),
+            ("segment://specs", "Resource not found"),
+        ):
+            with pytest.raises(MCPError, match=says) as refused:
                 await found.read_resource(uri)
             assert refused.value.error.code == -32602
 

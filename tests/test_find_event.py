@@ -1,6 +1,7 @@
 """Which event is meant by a question: the tool, its answers, and how often it is right."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +117,45 @@ async def test_it_is_offered_without_any_settings_and_can_be_switched_off() -> N
         async with Client(build(Segment(chosen))) as client:
             names = {tool.name for tool in (await client.list_tools()).tools}
         assert ("segment_find_event" in names) is offered
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("user deleted account", "Account Deleted"),
+        ("clicked an ad", "Video Ad Started"),
+        ("user watched video to the end", "Video Playback Completed"),
+        ("unsubscribed", "Unsubscribed"),
+    ],
+)
+def test_what_is_done_counts_and_not_who_does_it(query: str, first: str) -> None:
+    assert find_events(query)[0].name == first
+
+
+def test_the_opposite_is_no_likeness() -> None:
+    assert find_events("newsletter subscribe") == find_events("subscribed") == ()
+
+
+def test_an_event_of_the_plan_is_found_by_its_own_description() -> None:
+    planned = (KnownEvent("Gizmo Twirled", "A customer rotates the turntable", (), PLAN),)
+    assert [each.name for each in find_events("customer rotates the turntable", planned)] == ["Gizmo Twirled"]
+
+
+async def test_only_what_may_be_sent_is_found(call: Caller, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"Order Completed": {"description": "An order was paid", "properties": {}}}))
+    strict = {"tracking_plan": plan, "tracking_plan_policy": "block"}
+    none = await call("segment_find_event", {"query": "invoice downloaded"}, **strict)
+    other = await call("segment_find_event", {"query": "product added to the cart"}, **strict)
+    paid = await call("segment_find_event", {"query": "order paid"}, **strict)
+    assert (none["found"], other["found"]) == (False, False)
+    assert "Send none of your own" in none["hint"]
+    assert [(each["event"], each["description"]) for each in paid["events"]] == [
+        ("Order Completed", "An order was paid")
+    ]
+    lenient = await call("segment_find_event", {"query": "invoice downloaded"}, tracking_plan=plan)
+    assert lenient["hint"].startswith("No event of the tracking plan fits: tell the user")
+    denied = await call("segment_find_event", {"query": "refunded"}, deny_events="order refunded")
+    assert all(each["event"] != "Order Refunded" for each in denied["events"])
+    allowed = await call("segment_find_event", {"query": "refunded"}, allow_events="Order Completed")
+    assert (allowed["found"], "SEGMENT_ALLOW_EVENTS" in allowed["hint"]) == (False, True)

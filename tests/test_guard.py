@@ -10,7 +10,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from support import TRACK, Time, Upstream, accepting, answering, facts, httpx, settings
 
-from segment_tools import Segment, dispatch
+from segment_tools import NotConfigured, Segment, dispatch
 from segment_tools.guard import Origin
 from segment_tools.surfaces.mcp_server import build, http_app
 
@@ -247,3 +247,15 @@ async def test_over_http_a_client_is_a_session_whatever_its_connections(mode: An
             async with over_http(app, name, mode) as client:
                 successes.append(facts(await client.call_tool("segment_track", ORDER))["success"])
     assert successes == [True, False, True]
+
+
+@pytest.mark.parametrize("setting", ["deny_events", "allow_events"])
+async def test_the_bare_name_of_a_type_is_the_type(setting: str, time: Time) -> None:
+    result = await Agent(time, **{setting: "alias"})("alias", {"userId": "u1", "previousId": "a1"})
+    assert result["success"] is (setting == "allow_events")
+
+
+@pytest.mark.parametrize("setting", ["deny_events", "allow_events", "confirm"])
+def test_a_slip_in_a_types_name_is_refused_at_the_start(setting: str) -> None:
+    with pytest.raises(NotConfigured, match=r"has alais: did you mean alias\? An event of that name is written alai\?"):
+        settings(**{setting: "alais"})

@@ -172,7 +172,7 @@ async def test_the_plans_events_are_found_with_their_properties(call: Caller, tm
     assert (event["event"], event["origin"]) == ("Course Finished", "plan")
     assert event["properties"] == [
         {"name": "course_id", "type": "string", "required": True},
-        {"name": "score", "type": "number", "description": "From 0 to 100"},
+        {"name": "score", "type": "number or null", "description": "From 0 to 100"},
         {"name": "grade", "type": "string", "enum": ["A", "B"]},
         {"name": "lessons", "type": "array", "fields": [{"name": "title", "type": "string"}]},
     ]

@@ -68,7 +68,13 @@ MENDED = {
     "video_watched": "Video Watched",
     "Viewed Pricing Page": "Pricing Page Viewed",
     "APIKeyRotated": "API Key Rotated",
-    "user_signed_up": "User Signed Up",
+    "user_signed_up": "Signed Up",
+    "USER SIGNED UP": "Signed Up",
+    "Add to Cart": "Product Added",
+    "add_to_cart": "Product Added",
+    "purchase": "Order Completed",
+    "login": "Signed In",
+    "Order Compelted": "Order Completed",
 }
 
 

@@ -6,6 +6,7 @@ one can be told; names in other scripts, of one word or of another system (`$pag
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache, lru_cache
 
 from segment_tools.spec.event_words import stem
@@ -54,6 +55,9 @@ _IRREGULAR = _set(
     "seen sent set shown sold spent split taken taught won written"
 )
 _NO_PAST = _set("advanced bed embed embedded exceed feed limited need newsfeed red seed speed united")
+_WHO = _set("user customer")
+_PLAIN = _set("purchase login logout signup registration")
+"""Single words that can mean but one of Segment's events."""
 _SMALL = _set("a an and as at by for from in of on or out the to up via with")
 
 MOST_CHARACTERS = 100
@@ -62,6 +66,8 @@ MOST_CHARACTERS = 100
 _JOINED = re.compile(r"[A-Za-z][A-Za-z0-9]*([_.:][A-Za-z0-9]+)+")
 _CAMEL = re.compile(r"[a-z]{2,}([A-Z][a-z0-9]+)+|([A-Z]+[a-z0-9]+){2,}")
 _PAIR = 2
+_LONG, _TYPO = 6, 0.85
+"""A word of at least so many letters may be mistyped, and how like the right one `difflib` finds it then."""
 _SPACED = re.compile(r"[A-Za-z][A-Za-z0-9]*( [A-Za-z0-9]+)+")
 
 
@@ -77,13 +83,44 @@ def _better(event: str) -> tuple[str, str] | None:
     if meant := by_spelling().get(folded(event)) or _by_stems().get(_stems(event)):
         return "semantic_event_spelling", meant
     mended = _mended(event)
-    return ("event_name_form", mended) if mended and mended != event else None
+    if mended and mended != event:
+        return "event_name_form", mended
+    return ("semantic_event_spelling", slip) if (slip := _slip(event)) else None
+
+
+def _slip(event: str) -> str | None:
+    """Segment's event in whose name one long word is mistyped, such as `Order Compelted`."""
+    given = event.lower().split()
+    return next((name for name, words in _names().get(len(given), ()) if _is_slip(given, words)), None)
+
+
+@cache
+def _names() -> Mapping[int, Sequence[tuple[str, Sequence[str]]]]:
+    """Segment's events, each with its words, by how many those are."""
+    found: dict[int, list[tuple[str, Sequence[str]]]] = {}
+    for name in semantic_events():
+        words = name.lower().split()
+        found.setdefault(len(words), []).append((name, words))
+    return found
+
+
+def _is_slip(given: Sequence[str], words: Sequence[str]) -> bool:
+    other = [(typed, word) for typed, word in zip(given, words, strict=True) if typed != word]
+    if len(given) < _PAIR or len(other) != 1:
+        return False
+    typed, word = other[0]
+    return (
+        min(len(typed), len(word)) >= _LONG and typed[0] == word[0] and bool(get_close_matches(typed, [word], 1, _TYPO))
+    )
 
 
 @cache
 def _by_stems() -> Mapping[tuple[str, ...], str]:
     """Segment's events by the stems of their names, in any order (`Complete Order`) or as one word (`signup`)."""
     found: dict[tuple[str, ...], str] = {}
+    for name, event in reversed(list(semantic_events().items())):
+        # `Add to Cart`, as people say it; not `Loaded`, which could be of anything.
+        found |= {stems: name for said in event.said if len(stems := _stems(said)) >= _PAIR or said in _PLAIN}
     for name in reversed(list(semantic_events())):
         found[("".join(stem(part.lower()) for part in _parts(name)),)] = name
         found[_stems(name)] = name
@@ -91,7 +128,11 @@ def _by_stems() -> Mapping[tuple[str, ...], str]:
 
 
 def _stems(name: str) -> tuple[str, ...]:
-    return tuple(sorted(stem(part.lower()) for part in _parts(name)))
+    """Of its words, but for small ones, and for who does it where the name is not well-formed anyway."""
+    parts = _parts(name)
+    idle = _SMALL if all(map(str.istitle, parts)) else _SMALL | _WHO
+    low = [part.lower() for part in parts]
+    return tuple(sorted(stem(each) for each in low if each not in idle) or low)
 
 
 def _parts(name: str) -> list[str]:

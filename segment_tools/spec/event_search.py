@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,10 +47,15 @@ class _Index:
     """How much a stem tells: the fewer events have it, the more."""
 
 
-def find_events(query: str, planned: Sequence[KnownEvent] = (), most: int = 3) -> tuple[KnownEvent, ...]:
-    """The events that fit, the best first, the plan's before the spec's; none where nothing fits."""
+def find_events(
+    query: str,
+    planned: Sequence[KnownEvent] = (),
+    most: int = 3,
+    may: Callable[[KnownEvent], bool] = lambda _: True,
+) -> tuple[KnownEvent, ...]:
+    """The events that fit and may be sent, the best first, the plan's before the spec's; none where nothing fits."""
     index = _index(tuple(planned))
-    scored = [(score, entry.event) for entry, score in _scored(query, index) if score >= _FITS]
+    scored = [(score, entry.event) for entry, score in _scored(query, index) if score >= _FITS and may(entry.event)]
     best = max((score for score, _ in scored), default=0.0)
     first = [each for each in scored if each[1].origin == PLAN and each[0] >= best * _BESIDE_PLAN]
     ranked = [*_ranked(first), *_ranked(each for each in scored if each not in first)]
@@ -89,9 +94,12 @@ def _index(planned: tuple[KnownEvent, ...]) -> _Index:
 
 def _entry(event: KnownEvent, spec: KnownEvent | None) -> _Entry:
     said = spec.said if spec else ()
-    titles = tuple(found for each in (event.name, *said) if (found := frozenset(words(each))))
+    # The customer's own words for an event of theirs count as a title of it; Segment's pages have theirs in `said`.
+    own = (event.description,) if event.origin == PLAN else ()
+    titles = tuple(found for each in (event.name, *own, *said) if (found := frozenset(words(each))))
     around = frozenset(words(event.description)).union(*titles)
-    return _Entry(event, titles, around, frozenset(word for each in event.properties for word in words(each.name)))
+    described = (text for each in event.properties for text in (each.name, each.description if own else ""))
+    return _Entry(event, titles, around, frozenset(word for text in described for word in words(text)))
 
 
 def _scored(query: str, index: _Index) -> Iterable[tuple[_Entry, float]]:
@@ -110,7 +118,9 @@ def _options(word: str, known: set[str]) -> Mapping[str, float]:
     found = _meant(word, known)
     if len(found) > 1 or word in known or len(word) < _LEAST_LETTERS:
         return found
-    like = difflib.get_close_matches(word, sorted(known | spellings().keys()), n=1, cutoff=_LIKENESS)
+    # With something before it a word is another one, such as the opposite: subscribed, unsubscribed.
+    others = (each for each in known | spellings().keys() if not each.endswith(word) and not word.endswith(each))
+    like = difflib.get_close_matches(word, sorted(others), n=1, cutoff=_LIKENESS)
     return {meant: _LIKE * sure for each in like for meant, sure in _meant(spellings().get(each, each), known).items()}
 
 
@@ -144,7 +154,13 @@ def _score(
             told.add(in_title[1])
             named = named or not is_action(word)
         else:
-            got += max((sure * _away(each, entry) for each, sure in meant.items()), default=0.0) * weights[word]
+            # Who does it goes without saying.
+            there = (
+                1.0
+                if is_person(word)
+                else max((sure * _away(each, entry) for each, sure in meant.items()), default=0.0)
+            )
+            got += there * weights[word]
     if not told or not (named or told >= title):
         return 0.0
     whole = sum(index.weights[each] for each in title)

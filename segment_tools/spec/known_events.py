@@ -19,10 +19,12 @@ class KnownProperty:
     fields: tuple["KnownProperty", ...] = ()
     choices: tuple[Any, ...] = ()
     """The values that it may have, where there are not any others."""
+    limits: tuple[tuple[str, Any], ...] = ()
+    """What else is asked of a value, in JSON Schema's words."""
 
     def as_dict(self) -> dict[str, Any]:
         """As answers show it, without what is empty."""
-        shown: dict[str, Any] = {"name": self.name, "type": self.type}
+        shown: dict[str, Any] = {"name": self.name, "type": self.type, **dict(self.limits)}
         if self.description:
             shown["description"] = self.description
         if self.required:

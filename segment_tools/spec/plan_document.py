@@ -122,8 +122,12 @@ def _of_event(name: str, given: object) -> Rule:
         items = cast("dict[str, Any]", described).items()
         held["properties"] = {key: _property(value, f"{at}.properties.{printable(key)}") for key, value in items}
         _check_required(fields.get("required"), held["properties"], at)
+    text: object = fields.get("description", "")
+    if not isinstance(text, str):
+        raise PlanFault(f"{at}.description", "must be text")
     whole = {
         "type": "object",
+        "description": text,
         "properties": {"properties": held if described is not None else {**held, "additionalProperties": True}},
     }
     return _compiled(_Head("TRACK", name, 1), whole, at, below=("properties", "properties"))

@@ -37,13 +37,44 @@ def _properties(schema: Mapping[str, Any], depth: int) -> tuple[KnownProperty, .
 def _property(name: str, schema: Mapping[str, Any], *, required: bool, depth: int) -> KnownProperty:
     inner = _object(schema.get("items")) or schema
     fields = _properties(inner, depth + 1) if depth < _DEEPEST else ()
-    return KnownProperty(name, _type(schema), _text(schema.get("description")), required, fields, _choices(schema))
+    return KnownProperty(
+        name, _type(schema), _text(schema.get("description")), required, fields, _choices(schema), _limits(schema)
+    )
 
 
 def _type(schema: Mapping[str, Any]) -> str:
     given = schema.get("type")
-    named = cast("list[object]", given) if isinstance(given, list) else [given]
-    return " or ".join(str(each) for each in named if each not in (None, "null")) or "any"
+    named = cast("list[object]", given) if isinstance(given, list) else [given] if given else _types_of(schema)
+    return " or ".join(map(str, named)) or "any"
+
+
+def _types_of(schema: Mapping[str, Any]) -> list[str]:
+    """Those of the values that may stand there, where no type is named."""
+    return list(
+        dict.fromkeys(
+            next((name for kind, name in _NAMES if isinstance(each, kind)), "any") for each in _choices(schema)
+        )
+    )
+
+
+_NAMES = (
+    (str, "string"),
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "number"),
+    (dict, "object"),
+    (list, "array"),
+    (type(None), "null"),
+)
+_LIMITS = (
+    "const", "format", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+    "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
+)  # fmt: skip
+"""What JSON Schema says of a value besides its type, in its own words."""
+
+
+def _limits(schema: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((word, schema[word]) for word in _LIMITS if word in schema)
 
 
 def _choices(schema: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -54,7 +54,7 @@ class Tally:
         number = self.verdicts.total()
         found = [f"{number:,} call{'s' if number != 1 else ''}{': ' if counts else ''}{counts}"]
         if self.unreadable:
-            found.append(f"{self.unreadable:,} lines could not be read")
+            found.append(f"{self.unreadable:,} line{'s' if self.unreadable != 1 else ''} could not be read")
         return found
 
 

@@ -355,6 +355,8 @@ def _audit(given: Namespace) -> int:
     if path is None:
         hint = "Set it to the file of the log."
         raise NotConfigured("SEGMENT_AUDIT_LOG", "SEGMENT_AUDIT_LOG is not set: there is no audit log.", hint=hint)
+    if not path.exists():
+        _say(f"There is no audit log at {path} yet: a server with this SEGMENT_AUDIT_LOG makes it.")
     wanted, tally = Wanted(given.tool, given.verdict, given.since, given.message_id, given.user), Tally()
     lines = followed(path) if given.follow else all_lines(path)
     try:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from mcp.types import Resource, ResourceTemplate
 
 from segment_tools.client import Segment
+from segment_tools.errors import InvalidMessage
 from segment_tools.spec.known_events import KnownEvent
-from segment_tools.spec.names import folded
+from segment_tools.spec.names import folded, nearest, printable
 from segment_tools.spec.semantic_events import semantic_events
 from segment_tools.surfaces.resources import JSON, Provider
 
@@ -46,13 +47,31 @@ class Events(Provider):
         return uri == self._uri or uri.startswith(f"{self._uri}/")
 
     async def read(self, uri: str) -> dict[str, Any] | None:
-        """The list, or the event; its name may be spelt in any case."""
+        """The list, or the event; its name may be spelt in any case.
+
+        Raises:
+            InvalidMessage: there is no such event; says which may be meant.
+        """
         if uri == self._uri:
             events = {event.name: event.description for event in self._events()}
             return {"events": events, "count": len(events)}
         wanted = folded(unquote(uri.removeprefix(f"{self._uri}/")))
         found = next((event for event in self._events() if folded(event.name) == wanted), None)
-        return found.as_dict() if found else None
+        return found.as_dict() if found else self._unknown(unquote(uri.removeprefix(f"{self._uri}/")))
+
+    def _unknown(self, name: str) -> None:
+        """Say which event may be meant.
+
+        Raises:
+            InvalidMessage: always, where there are any.
+        """
+        names = [event.name for event in self._events()]
+        if not names:
+            return
+        meant = nearest(name, names)
+        hint = f"Did you mean {self._uri}/{quote(meant)}?" if meant else f"{self._uri} lists them."
+        text = f"{printable(name)!r} is none of {self._whose}."
+        raise InvalidMessage.of("not_found", text, hint)
 
     def completions(self, template: str, argument: str, typed: str) -> Sequence[str]:
         """The names that begin with what is typed, then those that hold it."""

@@ -52,7 +52,7 @@ _INSTRUMENT = """Work out which Segment calls record the product flow below; sho
 
 1. Split the flow into steps: what a user sees, what a user does, and where it becomes known who the user is.
 2. For each thing done, ask segment_find_event in a few words. Take the event it names, with exactly its spelling; \
-where none fits, name one Object + past-tense verb in Title Case, such as 'Invoice Downloaded'.
+where none fits, do as its hint says.
 3. Properties: those of the event that the product knows at that step, in their types: numbers as numbers, currency as \
 ISO 4217, times with a zone. Nothing invented.
 4. A page seen is segment_page, a screen of an app segment_screen. Signing up, logging in and changing one's details \

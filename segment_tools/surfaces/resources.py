@@ -31,7 +31,7 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
-from segment_tools.errors import SegmentError
+from segment_tools.errors import InvalidMessage, SegmentError
 
 JSON = "application/json"
 _MOST_COMPLETIONS = 100
@@ -137,6 +137,8 @@ class Resources:
             found = await self._of(uri).read(uri)
         except ValueError:
             found = None
+        except InvalidMessage as error:
+            raise MCPError(INVALID_PARAMS, str(error), {"uri": uri[:200]}) from None
         except SegmentError as error:
             raise MCPError(INTERNAL_ERROR, str(error)) from None
         if found is None:

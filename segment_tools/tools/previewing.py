@@ -61,6 +61,8 @@ class CheckedMessage(Answer):
     request: dict[str, Any] | None = None
     requests: list[dict[str, Any]] | None = None
     bytes: int | None = None
+    needs_confirmation: bool | None = None
+    """That a person is asked before it is sent; absent where nobody is."""
 
 
 @tool(title="Check a message", toolset="connection", read_only=True, idempotent=True)
@@ -68,7 +70,8 @@ async def segment_check_message(arguments: CheckArguments, segment: Segment, cal
     """Say what would be sent to Segment, without sending it.
 
     Takes what segment_track and the others take, with type, or what segment_batch takes. valid tells whether it would
-    be accepted here; errors lists all that is wrong, in a batch by index, with hints; request is the exact body
+    be accepted here, needsConfirmation that a person is asked; errors lists all that is wrong, in a batch by index,
+    with hints; request is the exact body
     (messageId and times are made anew on sending), bytes its size. Example: {"type": "track", "event": "Order
     Completed", "userId": "u1"}
     """
@@ -80,13 +83,16 @@ async def segment_check_message(arguments: CheckArguments, segment: Segment, cal
     except InvalidMessage as error:
         return _answer(None, [], error.problems, segment)
     receipt, problems = await _previewed(found, problems, segment)
-    return _answer(receipt, warned, problems, segment)
+    asks = segment.guard.asks(Asked("segment_batch", list(found.values()), indexed=True))
+    return _answer(receipt, warned, problems, segment, asks=asks)
 
 
 async def _one(given: Mapping[str, Any], segment: Segment, identity: bool) -> CheckedMessage:
     try:
         message, warned = item_of(given, identity=identity)
-        return _answer(await segment.preview(message), warned, _forbidden({None: message}, segment), segment)
+        asks = segment.guard.asks(Asked(f"segment_{message.type}", [message], indexed=False))
+        forbidden = _forbidden({None: message}, segment)
+        return _answer(await segment.preview(message), warned, forbidden, segment, asks=asks)
     except InvalidMessage as error:
         return _answer(None, [], error.problems, segment)
 
@@ -116,7 +122,12 @@ def _forbidden(messages: Mapping[Any, AnyMessage], segment: Segment) -> list[Pro
 
 
 def _answer(
-    receipt: Receipt | None, warned: Sequence[Warned], problems: Sequence[Problem], segment: Segment
+    receipt: Receipt | None,
+    warned: Sequence[Warned],
+    problems: Sequence[Problem],
+    segment: Segment,
+    *,
+    asks: bool = False,
 ) -> CheckedMessage:
     said = [*warned, *(receipt.warnings if receipt else ())]
     ordered = sorted(problems, key=lambda problem: problem.index or 0)
@@ -129,6 +140,7 @@ def _answer(
         request=shown[0] if len(shown) == 1 else None,
         requests=shown if len(shown) > 1 else None,
         bytes=sum(receipt.sizes) if receipt and not problems else None,
+        needs_confirmation=True if asks and not problems else None,
     )
 
 
