@@ -21,6 +21,9 @@ from segment_tools.transport import Transport
 _TOKEN_REFUSED = (400, 401, 403, 511)
 """By which Segment may mean the token. Source: Segment's own libraries, which drop it then."""
 
+OWN_FAULTS = (200, 400, 413, 415, 422)
+"""Statuses by which Segment refuses what a message says; others are about the key, the address or the moment."""
+
 _TROUBLE = 500
 
 

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from segment_tools import telemetry, wire
 from segment_tools.attempts import Surroundings
-from segment_tools.data_plane import DataPlane
+from segment_tools.data_plane import Accepted, DataPlane
 from segment_tools.delivery import Courier
 from segment_tools.errors import (
     InvalidMessage,
@@ -26,6 +26,7 @@ from segment_tools.errors import (
     Undelivered,
     told,
 )
+from segment_tools.gathering import Gathering, Outgoing
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
 from segment_tools.plan_source import PlanSource
 from segment_tools.receipt import Receipt, Warned
@@ -77,6 +78,7 @@ class Sender:
         self._redaction = Redaction(settings.redact, key)
         self._secrets = Secrets(form for secret in settings.secrets for form in forms(secret))
         self._courier: Courier | None = None
+        self._gathering = Gathering(plane, outside, together=settings.batch_calls)
         self._remembered = Remembered(outside.monotonic)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._noting: set[asyncio.Task[None]] = set()
@@ -109,6 +111,7 @@ class Sender:
 
     async def _end(self) -> None:
         try:
+            await self._gathering.aclose(self._settings.flush_seconds)
             await asyncio.gather(*self._noting, return_exceptions=True)
             if self._courier is not None:
                 await self._courier.end(self._settings.flush_seconds)
@@ -267,7 +270,7 @@ class Sender:
         receipt, left = job.receipt, list(job.messages)
         for request in job.requests:
             try:
-                accepted, attempts = await self._plane.send(request, job.route.write_key, deadline)
+                accepted, attempts = await self._leave(request, left[0], job.route, deadline, keeps=courier is not None)
             except Undelivered as error:
                 error.receipt = receipt = replace(
                     receipt,
@@ -298,6 +301,15 @@ class Sender:
                 accepted=receipt.accepted + request.count,
             )
         return replace(receipt, status="queued" if receipt.queued else "accepted")
+
+    async def _leave(
+        self, request: wire.Request, first: Stamped, route: Route, deadline: float, *, keeps: bool
+    ) -> tuple[Accepted, int]:
+        """Segment's answer to the request, which begins with this message."""
+        if request.path == wire.BATCH_PATH:
+            return await self._plane.send(request, route.write_key, deadline)
+        alone = Outgoing(first.fields, request, route.write_key, first.person, deadline, keeps)
+        return await self._gathering.send(alone)
 
     async def _keep(
         self, courier: Courier, job: "_Job", messages: Sequence[Stamped], lanes: Mapping[str, str]

@@ -152,6 +152,11 @@ class Settings(BaseModel):
         description="How many requests may leave in a second; 1,000 is what Segment asks of a workspace.",
     )
     concurrency: int = Field(default=64, ge=1, le=1000, description="How many requests may be under way at once.")
+    batch_calls: bool = Field(
+        default=True,
+        description="`true` lets calls that come while others to the same source are under way leave together, in one "
+        "`/v1/batch`; alone, a call leaves at once. `false`: each is a request of its own.",
+    )
     rate_limit: RedisAddress | None = Field(
         default=None,
         description="Where replicas share that rate, and the pauses that Segment asks for: `redis://host:6379/0` "

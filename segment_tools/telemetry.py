@@ -312,6 +312,30 @@ def delivering(
     _log.info(Line("delivered", {**facts, "ms": round((perf_counter() - began) * 1000)}))
 
 
+Caller = SpanContext | None
+"""The span of whoever asks, where somebody traces."""
+
+
+def caller() -> Caller:
+    """The caller's span."""
+    context = get_current_span().get_span_context()
+    return context if context.is_valid else None
+
+
+@contextmanager
+def together(callers: Sequence[Caller]) -> Generator[None]:
+    """Around a request with messages of these calls: a trace of its own, linked to theirs."""
+    attributes: dict[str, str | int] = {
+        **_SYSTEM,
+        "messaging.operation.name": "gather",
+        "messaging.operation.type": "send",
+        "messaging.batch.message_count": len(callers),
+    }
+    links = [Link(call) for call in callers if call][:_MOST_LINKS]
+    with _spanned("gather segment", SpanKind.PRODUCER, attributes, Context(), links):
+        yield
+
+
 def _delivered(messages: Mapping[str, datetime], at: datetime) -> None:
     for each in _instruments:
         each.counters["delivered"].add(len(messages))

@@ -24,6 +24,9 @@ LIBRARY = {"name": "segment-tools", "version": __version__}
 
 USER_AGENT = f"segment-tools/{__version__}"
 
+BATCH_PATH = "/v1/batch"
+"""Where several messages go in one request."""
+
 EXCERPT_CHARACTERS = 300
 """How much of an answer that is not JSON an error repeats."""
 
@@ -112,7 +115,7 @@ def encoded(message: Mapping[str, Any]) -> bytes:
 def batch(parts: Sequence[bytes], sent_at: str, write_key: str | None = None) -> Request:
     """The one request for encoded messages, which fit into it where they have no more than `BATCH_ROOM` bytes."""
     end = to_json(_envelope(sent_at, write_key))[1:]
-    return Request("/v1/batch", b'{"batch":[' + b",".join(parts) + b"]," + end, len(parts))
+    return Request(BATCH_PATH, b'{"batch":[' + b",".join(parts) + b"]," + end, len(parts))
 
 
 BATCH_ROOM = limits.BATCH_BYTES - 1024

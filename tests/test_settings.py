@@ -73,6 +73,7 @@ WRONG = {
     "SEGMENT_CDN_URL": ["http://cdn.segment.com", "https://u:hunter2@cdn.segment.com"],
     "SEGMENT_REQUESTS_PER_SECOND": ["0", "1.5", "many"],
     "SEGMENT_CONCURRENCY": ["0", "many"],
+    "SEGMENT_BATCH_CALLS": ["sometimes"],
     "SEGMENT_RATE_LIMIT": [
         "localhost:6379",
         "redis://",

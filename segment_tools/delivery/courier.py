@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from segment_tools import telemetry, wire
 from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings
-from segment_tools.data_plane import DataPlane
+from segment_tools.data_plane import OWN_FAULTS, DataPlane
 from segment_tools.delivery.window import Trip, Window
 from segment_tools.errors import RateLimited, SegmentError, Undelivered
 from segment_tools.log_line import Line
@@ -31,8 +31,6 @@ AT_ONCE = 8
 _BISECTING = 100
 """Ours: so many failures in a row of messages that failed before lengthen no pause."""
 
-_OWN_FAULTS = (200, 400, 413, 415, 422)
-"""Statuses by which Segment refuses what a message says; others are about the key, the address or the moment."""
 
 _RATE_SECONDS = 60.0
 
@@ -270,7 +268,7 @@ class Courier:
                 self._suspect(trip, error)
             if self._now() - self._doubted_at >= RENEW_SECONDS:
                 self.read_again()
-        elif not error.sent or error.status_code not in _OWN_FAULTS:
+        elif not error.sent or error.status_code not in OWN_FAULTS:
             stopped = self._window.sources.get(trip.source)
             failures = stopped.failures + 1 if stopped else 1
             self._stop(trip.source, error, self._wait_after(failures, error), failures)
