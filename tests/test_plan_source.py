@@ -14,8 +14,9 @@ from mcp import Client
 from support import KEY, NOW, WAIT, Time, Upstream, accepting, answering, facts, settings
 from test_tracking_plan import rule, whole
 
-from segment_tools import Receipt, Segment, SegmentError, Settings, Track, Transport, Unavailable
+from segment_tools import Receipt, Segment, SegmentError, Settings, Track, Transport, Unavailable, transport
 from segment_tools.checking import Check, Level
+from segment_tools.network import StandIn
 from segment_tools.plan_source import REFRESH_SECONDS
 from segment_tools.services import PUBLIC_API
 from segment_tools.surfaces.mcp_server import build
@@ -85,9 +86,7 @@ async def test_a_plan_is_read_page_by_page_with_the_token(time: Time) -> None:
 @pytest.mark.parametrize(("region", "host"), [("us", "api.segmentapis.com"), ("eu", "eu1.api.segmentapis.com")])
 async def test_the_region_has_its_host(region: str, host: str, monkeypatch: pytest.MonkeyPatch, time: Time) -> None:
     api = answering(page("A"))
-    asked = httpx.MockTransport(api)
-    network = httpx.AsyncClient
-    monkeypatch.setattr(httpx, "AsyncClient", lambda **given: network(**{**given, "transport": asked}))
+    monkeypatch.setattr(transport, "Connections", lambda url: StandIn(url, httpx.MockTransport(api)))
     segment = Segment(
         chosen(region=region, data_plane_url="https://x.example"),
         transport=accepting().transport(),
