@@ -245,7 +245,8 @@ class Sender:
         courier = self.courier if job.route.name is not None else None
         lanes = {each.message_id: _lane(job.route, each) for each in job.messages}
         known, waiting = self._remembered.look(each.message_id for each in job.messages if each.named), False
-        if courier is not None:
+        # What the outbox knows of ids made just now is nothing, and what is queued goes behind all that waits anyway.
+        if courier is not None and (self._settings.delivery == "direct" or any(each.named for each in job.messages)):
             try:
                 found, busy = await courier.outbox.look(list(lanes), list(set(lanes.values())))
                 known, waiting = {**known, **found}, bool(busy)
