@@ -3,13 +3,13 @@
 import asyncio
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from segment_tools.errors import Undelivered
+from segment_tools.ids import new_id
 from segment_tools.outbox.retry import wait_before_next
 
 _T = TypeVar("_T")
@@ -23,10 +23,6 @@ def _utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-def _uuid() -> str:
-    return str(uuid.uuid4())
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the client takes from outside: time, ids and chance. Tests pass their own."""
@@ -34,7 +30,7 @@ class Surroundings:
     now: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    new_id: Callable[[], str] = _uuid
+    new_id: Callable[[], str] = new_id
     jitter: Callable[[], float] = random.random
 
 

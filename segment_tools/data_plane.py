@@ -139,6 +139,8 @@ class DataPlane:
         return self._last
 
     def _judged(self, answer: wire.Answer, write_key: str, token: str | None) -> Accepted:
+        if wire.is_plain_success(answer):
+            return Accepted(answer.status, {"success": True})
         secrets = (write_key, *([token] if token else []), *self._settings.secrets)
         body = wire.decipher(answer, self._outside.now(), secrets, TRACKING_BY_TOKEN if token else TRACKING)
         return Accepted(answer.status, body)

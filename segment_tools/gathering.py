@@ -160,7 +160,7 @@ class Gathering:
 
     def _came_back(self, source: _Source, persons: Iterable[str]) -> None:
         source.come_back(persons)
-        while source.under_way < AT_ONCE and (group := source.group()):
+        while source.waiting and source.under_way < AT_ONCE and (group := source.group()):
             self._set_out(source, group)
         if not source.under_way and not source.waiting and self._sources.get(source.write_key) is source:
             del self._sources[source.write_key]

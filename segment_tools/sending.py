@@ -148,7 +148,10 @@ class Sender:
             raise _with_receipt(_ending(), receipt)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
         job = _Job(done, pack(done), pack, found, receipt, watched)
-        async with self._alone(each.message_id for each in done if each.named):
+        named = [each.message_id for each in done if each.named]
+        if not named:
+            return await self._once(job)
+        async with self._alone(named):
             return await self._once(job)
 
     def vetted(self, messages: Sequence[AnyMessage], indices: Sequence[int | None]) -> list[AnyMessage]:
@@ -244,9 +247,10 @@ class Sender:
 
     async def _once(self, job: "_Job") -> Receipt:
         courier = self.courier if job.route.name is not None else None
-        lanes = {each.message_id: _lane(job.route, each) for each in job.messages}
+        lanes = {each.message_id: _lane(job.route, each) for each in job.messages} if courier else {}
         known, waiting = self._remembered.look(each.message_id for each in job.messages if each.named), False
-        if courier is not None:
+        # What the outbox knows of ids made just now is nothing, and what is queued goes behind all that waits anyway.
+        if courier is not None and (self._settings.delivery == "direct" or any(each.named for each in job.messages)):
             try:
                 found, busy = await courier.outbox.look(list(lanes), list(set(lanes.values())))
                 known, waiting = {**known, **found}, bool(busy)
@@ -294,13 +298,14 @@ class Sender:
             left = left[request.count :]
             receipt = replace(
                 receipt,
+                status=receipt.status if left else "queued" if receipt.queued else "accepted",
                 sent=True,
                 attempts=receipt.attempts + attempts,
                 status_code=accepted.status,
                 response_body=accepted.body,
                 accepted=receipt.accepted + request.count,
             )
-        return replace(receipt, status="queued" if receipt.queued else "accepted")
+        return receipt
 
     async def _leave(
         self, request: wire.Request, first: Stamped, route: Route, deadline: float, *, keeps: bool

@@ -162,6 +162,14 @@ def _largest(holder: Mapping[str, Any]) -> str:
     return f"{shown}.{_largest(inside)}" if most > sizes[key] / 2 else shown
 
 
+def is_plain_success(answer: Answer) -> bool:
+    """Whether the answer says that the request was taken, and no more: what Segment nearly always answers."""
+    return answer.status == 200 and answer.body in _PLAIN_SUCCESS
+
+
+_PLAIN_SUCCESS = (b'{"success":true}', b'{"success": true}')
+
+
 def decipher(answer: Answer, now: datetime, secrets: Sequence[str] = (), service: Service = TRACKING) -> dict[str, Any]:
     """The JSON object that Segment answered with; empty where the answer is none, or one that JSON cannot carry on.
 

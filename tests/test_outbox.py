@@ -229,6 +229,39 @@ async def test_what_goes_beyond_the_bound_is_refused_whole(address: str) -> None
         assert await outbox.add(entries("m3"), NOW) == (known("m3", "queued"),)
 
 
+async def test_adds_made_together_are_each_taken_or_refused_by_themselves(address: str) -> None:
+    async with opened(address, 4 * entry("m1").size) as outbox:
+        asked = [entries("m1"), entries(*(f"n{number}" for number in range(5))), entries("m1"), entries("m2", "m2")]
+        results = await asyncio.gather(*(outbox.add(each, NOW) for each in asked), return_exceptions=True)
+        assert isinstance(results[1], OutboxFull)
+        assert sorted(map(str, (results[0], results[2]))) == sorted(map(str, [(None,), (known("m1", "queued"),)]))
+        assert results[3] == (None, known("m2", "queued"))
+        assert sorted(await pending(outbox)) == ["m1", "m2"]
+        assert (await outbox.depth()).bytes == 2 * entry("m1").size
+
+
+async def test_more_than_a_statement_holds_is_taken_in_order(outbox: Outbox) -> None:
+    many = [f"a{number:03}" for number in range(250)]
+    await outbox.add(entries(*many), NOW)
+    results = await asyncio.gather(*(outbox.add(entries(f"b{number:03}", many[number]), NOW) for number in range(250)))
+    assert results == [(None, known(each, "queued")) for each in many]
+    assert (await pending(outbox))[:250] == many
+    assert sorted((await pending(outbox))[250:]) == [f"b{number:03}" for number in range(250)]
+
+
+async def test_what_fails_among_adds_made_together_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "box.db"
+    async with opened(f"sqlite:///{path}") as outbox:
+        await outbox.add(entries("m0"), NOW)
+        refuse = "BEFORE INSERT ON waiting WHEN new.message_id = 'm5' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        foreign(path, f"CREATE TRIGGER refuse {refuse}")
+        adding = (outbox.add(entries(f"m{number}"), NOW) for number in range(1, 9))
+        results = await asyncio.gather(*adding, return_exceptions=True)
+        assert isinstance(results.pop(4), Unavailable)
+        assert results == [(None,)] * 7
+        assert sorted(await pending(outbox)) == [f"m{number}" for number in range(9) if number != 5]
+
+
 async def test_dead_letters_count_until_they_are_discarded(address: str) -> None:
     one = entry("m1").size
     async with opened(address, one) as outbox:

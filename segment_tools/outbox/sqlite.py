@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -52,8 +53,8 @@ class SqliteOutbox(SqliteStore):
 
     async def add(self, entries: Sequence[Entry], accepted_at: datetime) -> tuple[Known | None, ...]:
         """See `Outbox.add`."""
-        at, oldest, most = microseconds(accepted_at), self._oldest(), self._most_bytes
-        results = await self._worker.write(lambda database: _added(database, entries, at, oldest, most))
+        asked = _Add(entries, microseconds(accepted_at), self._oldest(), self._most_bytes)
+        results = await self._worker.join(_added, asked)
         if None in results:
             self._wake()
         return results
@@ -142,12 +143,12 @@ class SqliteOutbox(SqliteStore):
 
 
 _PUT = """
-    INSERT INTO waiting (accepted_at, message_id, lane, source, digest, timestamp, body) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO waiting (accepted_at, message_id, lane, source, digest, timestamp, body) VALUES {}
 """
 
 # Not REPLACE, which sets off no trigger for what it deletes.
 _NOTE = """
-    INSERT INTO known (message_id, digest, status, timestamp, at) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO known (message_id, digest, status, timestamp, at) VALUES {}
     ON CONFLICT (message_id) DO UPDATE
     SET digest = excluded.digest, status = excluded.status, timestamp = excluded.timestamp, at = excluded.at
 """
@@ -156,6 +157,8 @@ _NOTE = """
 _KNOWN = """
     SELECT message_id, digest, status, timestamp FROM known WHERE message_id = ? AND (status = 'queued' OR at > ?)
 """
+
+_KNOWN_OF = "SELECT message_id, digest, status, timestamp, at FROM known WHERE message_id IN ({})"
 
 _FORGET = """
     DELETE FROM known WHERE message_id IN (
@@ -216,32 +219,84 @@ _NOTE_RISEN = """
 """
 
 
-def _added(
-    database: sqlite3.Connection, entries: Sequence[Entry], at: int, oldest: int, most_bytes: int
-) -> tuple[Known | None, ...]:
-    results: list[Known | None] = []
-    fresh: dict[str, Entry] = {}
-    for each in entries:
-        earlier = fresh.get(each.message_id)
-        results.append(_queued(earlier) if earlier else _known(database, each.message_id, oldest))
-        if results[-1] is None:
-            fresh[each.message_id] = each
+@dataclass(frozen=True, slots=True)
+class _Add:
+    """What one caller wants added."""
+
+    entries: Sequence[Entry]
+    at: int
+    oldest: int
+    most_bytes: int
+
+
+def _added(database: sqlite3.Connection, adds: Sequence[_Add]) -> list[tuple[Known | None, ...] | Exception]:
+    """For each caller what `Outbox.add` returns or raises, one after the other."""
+    asked = [entry.message_id for add in adds for entry in add.entries]
+    before = _noted(database, asked)
     (held,) = database.execute("SELECT bytes FROM totals").fetchone()
-    if fresh and held + sum(each.size for each in fresh.values()) > most_bytes:
-        raise full(most_bytes)
-    _put(database, fresh.values(), at)
-    _note(database, [_queued(each) for each in fresh.values()], at, oldest)
-    return tuple(results)
+    fresh: dict[str, tuple[int, Entry]] = {}
+    outcomes: list[tuple[Known | None, ...] | Exception] = []
+    for add in adds:
+        results, new = _sorted_out(add, before, fresh)
+        size = sum(entry.size for entry in new.values())
+        if new and held + size > add.most_bytes:
+            outcomes.append(full(add.most_bytes))
+            continue
+        held += size
+        fresh.update((message_id, (add.at, entry)) for message_id, entry in new.items())
+        outcomes.append(results)
+    _put(database, fresh.values())
+    known = [(_queued(entry), at) for at, entry in fresh.values()]
+    _note(database, known, max(add.oldest for add in adds))
+    return outcomes
 
 
-def _put(database: sqlite3.Connection, entries: Iterable[Entry], at: int) -> None:
-    rows = [(at, e.message_id, e.lane, e.source, e.digest, e.timestamp, e.body) for e in entries]
-    database.executemany(_PUT, rows)
+def _sorted_out(
+    add: _Add, before: Mapping[str, tuple[Known, int]], fresh: Mapping[str, tuple[int, Entry]]
+) -> tuple[tuple[Known | None, ...], dict[str, Entry]]:
+    """What is known of each id, from before or from earlier among these; and what is new."""
+    results: list[Known | None] = []
+    new: dict[str, Entry] = {}
+    for entry in add.entries:
+        earlier = new.get(entry.message_id) or fresh.get(entry.message_id, (0, None))[1]
+        noted, at = before.get(entry.message_id, (None, 0))
+        if noted and noted.status != "queued" and at <= add.oldest:
+            noted = None
+        results.append(_queued(earlier) if earlier else noted)
+        if results[-1] is None:
+            new[entry.message_id] = entry
+    return tuple(results), new
 
 
-def _note(database: sqlite3.Connection, known: Sequence[Known], at: int, oldest: int) -> None:
-    """Note what is known from now on, and forget as much at least of what is too old, or too much."""
-    database.executemany(_NOTE, [(k.message_id, k.digest, k.status, k.timestamp, at) for k in known])
+_ROWS = 100
+"""How many rows a statement has: SQLite takes 999 values at least."""
+
+
+def _noted(database: sqlite3.Connection, message_ids: Sequence[str]) -> dict[str, tuple[Known, int]]:
+    """What was ever known of these ids, and since when."""
+    found: dict[str, tuple[Known, int]] = {}
+    for start in range(0, len(message_ids), _ROWS):
+        some = message_ids[start : start + _ROWS]
+        asked = _KNOWN_OF.format(",".join("?" * len(some)))
+        found.update((row[0], (Known(*row[:4]), row[4])) for row in database.execute(asked, some))
+    return found
+
+
+def _put(database: sqlite3.Connection, entries: Iterable[tuple[int, Entry]]) -> None:
+    rows = [(at, e.message_id, e.lane, e.source, e.digest, e.timestamp, e.body) for at, e in entries]
+    _insert(database, _PUT, rows)
+
+
+def _insert(database: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        places = ",".join([f"({','.join('?' * len(some[0]))})"] * len(some))
+        database.execute(statement.format(places), list(chain.from_iterable(some)))
+
+
+def _note(database: sqlite3.Connection, known: Sequence[tuple[Known, int]], oldest: int) -> None:
+    """Note what is known from when on, and forget as much at least of what is too old, or too much."""
+    _insert(database, _NOTE, [(k.message_id, k.digest, k.status, k.timestamp, at) for k, at in known])
     most = max(LEAST_FORGOTTEN, 2 * len(known))
     database.execute(_FORGET, (oldest, most))
     (accepted,) = database.execute("SELECT accepted FROM totals").fetchone()
@@ -272,7 +327,7 @@ def _looked(
 def _remember(database: sqlite3.Connection, known: Sequence[Known], at: int, oldest: int) -> None:
     first = {each.message_id: each for each in reversed(known)}
     fresh = [each for each in first.values() if _known(database, each.message_id, oldest) is None]
-    _note(database, fresh, at, oldest)
+    _note(database, [(each, at) for each in fresh], oldest)
 
 
 def _within(rows: Iterable[Sequence[Any]], most_bytes: int) -> Sequence[Waiting]:

@@ -73,13 +73,17 @@ def _of_objects(message: AnyMessage) -> Found:
     context = message.context or {}
     for name in ("properties", "traits"):
         fields: Mapping[str, Any] = getattr(message, name, None) or {}
+        if not fields:
+            continue
         if len(fields) > limits.UNIFY_FIELDS:
             yield "too_many_fields", name, ""
         if depth_of(fields) > limits.RECOMMENDED_DEPTH:
             yield "deep_nesting", name, ""
+    if not context:
+        return
     if depth_of(context) > limits.RECOMMENDED_DEPTH:
         yield "deep_nesting", "context", ""
-    for path in context_faults(context) if context else ():
+    for path in context_faults(context):
         yield "context_type", f"context.{path}", ""
     if context.get("groupId") == "":
         yield "empty_group_id", "context.groupId", ""

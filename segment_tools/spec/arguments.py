@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Self, cast
 from urllib.parse import quote
 
@@ -32,11 +32,14 @@ class Arguments(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if missing := [name for name in self.REQUIRED if getattr(self, to_snake(name)) is None]:
+        if missing := [name for name in self.REQUIRED if getattr(self, _snake(name)) is None]:
             raise refusal(
                 f"{missing[0]} is required.", self.REQUIRED[missing[0]], code="missing_field", field=missing[0]
             )
         return self
+
+
+_snake = cache(to_snake)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,10 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -15,16 +18,23 @@ from segment_tools.storage.open_file import OpenFile
 from segment_tools.storage.sqlite_file import MEMORY, cure
 
 _Answer = TypeVar("_Answer")
+_Item = TypeVar("_Item")
 Work = Callable[[sqlite3.Connection], _Answer]
 
 _GONE = "It was deleted, replaced or emptied while it was in use. Try again: it is opened anew, or made."
+
+
+Joined = Callable[[sqlite3.Connection, Sequence[_Item]], Sequence[_Answer | Exception]]
+"""Does for several, in order, what each asked for: every statement makes the thread wait for the interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     work: Work[Any]
     writes: bool
-    told: Future[Any] = field(default_factory=Future[Any])
+    told: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    joined: Joined[Any, Any] | None = None
+    item: Any = None
 
 
 class Worker:
@@ -53,6 +63,11 @@ class Worker:
         """What the work comes to, once it is on disk. Where it raises, nothing of it is kept."""
         return await self._done(_Job(work, writes=True))
 
+    async def join(self, joined: Joined[_Item, _Answer], item: _Item) -> _Answer:
+        """As `write`, in one go with those who wait with the same function meanwhile."""
+        job = _Job(partial(_alone, joined, item), writes=True, joined=joined, item=item)
+        return await self._done(job)
+
     def end(self) -> None:
         """Take nothing more; what waits is still done, and then the file closed."""
         if not self.closed:
@@ -70,7 +85,7 @@ class Worker:
         self._queue.put(job)
         self._begin()
         try:
-            return await asyncio.wrap_future(job.told)
+            return await job.told
         except (sqlite3.Error, OSError) as error:
             raise self._kind.unavailable("file", cure(error, self._kind)) from error
 
@@ -84,7 +99,7 @@ class Worker:
         while open_:
             taken = list(self._taken())
             open_ = None not in taken
-            self._do([job for job in taken if job and job.told.set_running_or_notify_cancel()])
+            self._do([job for job in taken if job and not job.told.cancelled()])
         if self._database:
             self._database.close()
         self._end.set_result(None)
@@ -135,11 +150,23 @@ class Worker:
 
 
 def _tell(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+    """Wake each event loop once, for all in it who waited."""
+    told: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     for job, outcome in zip(jobs, outcomes, strict=True):
+        told.setdefault(job.told.get_loop(), []).append((job.told, outcome))
+    for loop, answers in told.items():
+        with suppress(RuntimeError):  # a loop that is closed has nobody who waits
+            loop.call_soon_threadsafe(_answer, answers)
+
+
+def _answer(answers: Sequence[tuple["asyncio.Future[Any]", Any]]) -> None:
+    for future, outcome in answers:
+        if future.done():
+            continue
         if isinstance(outcome, Exception):
-            job.told.set_exception(outcome)
+            future.set_exception(outcome)
         else:
-            job.told.set_result(outcome)
+            future.set_result(outcome)
 
 
 def _outcome(database: sqlite3.Connection, job: _Job) -> Any:
@@ -153,13 +180,40 @@ def _committed(database: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[A
     """What each comes to, all of them in one transaction: a commit waits for the disk, however much is in it."""
     try:
         database.execute("BEGIN IMMEDIATE")
-        outcomes = [_apart(database, job) for job in jobs]
+        outcomes = [outcome for group in _groups(jobs) for outcome in _together(database, group)]
         database.execute("COMMIT")
     except sqlite3.Error as error:
         if database.in_transaction:
             database.execute("ROLLBACK")
         return [error] * len(jobs)
     return outcomes
+
+
+def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+    """Those that follow each other and may be done in one go."""
+    for joined, group in groupby(jobs, lambda job: job.joined):
+        if joined is None:
+            yield from ([job] for job in group)
+        else:
+            yield list(group)
+
+
+def _together(database: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[Any]:
+    """What each comes to; where one of several fails them all, each is done by itself."""
+    joined = jobs[0].joined
+    if joined is not None and len(jobs) > 1:
+        items = [job.item for job in jobs]
+        outcomes = _apart(database, _Job(lambda found: joined(found, items), writes=True, told=jobs[0].told))
+        if not isinstance(outcomes, Exception):
+            return outcomes
+    return [_apart(database, job) for job in jobs]
+
+
+def _alone(joined: Joined[_Item, _Answer], item: _Item, database: sqlite3.Connection) -> _Answer:
+    (outcome,) = joined(database, [item])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _apart(database: sqlite3.Connection, job: _Job) -> Any:

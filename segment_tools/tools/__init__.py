@@ -55,10 +55,12 @@ TOOLS: tuple[Tool, ...] = (
 
 def offered(settings: Settings) -> tuple[Tool, ...]:
     """The tools that these settings show, always in the same order."""
-    return tuple(
-        tool
-        for tool in TOOLS
-        if tool.toolset in settings.toolsets
+    return tuple(tool for tool in TOOLS if _shows(settings, tool))
+
+
+def _shows(settings: Settings, tool: Tool) -> bool:
+    return (
+        tool.toolset in settings.toolsets
         and (tool.read_only or not settings.read_only)
         and not settings.lacking(tool.toolset)
     )
@@ -140,10 +142,10 @@ def named(name: str) -> Tool | None:
 
 
 def _found(name: str, settings: Settings) -> Tool:
-    tools = {tool.name: tool for tool in offered(settings)}
-    if name in tools:
-        return tools[name]
-    if tool := named(name):
+    tool = named(name)
+    if tool and _shows(settings, tool):
+        return tool
+    if tool:
         if tool.toolset in settings.toolsets and (setting := settings.lacking(tool.toolset)):
             missing = lacking(tool.toolset, settings)
             hint = f"Ask whoever runs this server to set {missing}."
@@ -155,6 +157,7 @@ def _found(name: str, settings: Settings) -> Tool:
     asked = name.removeprefix("segment_")
     short = _OTHER_NAMES.get(asked) or nearest(asked, [tool.name.removeprefix("segment_") for tool in TOOLS])
     meant = f"segment_{short}" if short else None
+    tools = [tool.name for tool in offered(settings)]
     hint = f"Did you mean {meant!r}?" if meant else f"The tools are {', '.join(tools) or 'none, under these settings'}."
     raise InvalidMessage.of("unknown_tool", f"There is no tool {printable(name)!r}.", hint)
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
@@ -172,7 +171,12 @@ def grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
     """Each warning once, at its first index, with how many messages of a batch have it."""
     counts = Counter((warning.code, warning.field, warning.message) for warning in warned)
     first = {(warning.code, warning.field, warning.message): warning for warning in reversed(warned)}
-    return [{**_present(asdict(first[key])), **({"count": counts[key]} if counts[key] > 1 else {})} for key in counts]
+    return [{**_shown(first[key]), **({"count": counts[key]} if counts[key] > 1 else {})} for key in counts]
+
+
+def _shown(warned: Warned) -> dict[str, Any]:
+    found = {"code": warned.code, "message": warned.message, "field": warned.field, "index": warned.index}
+    return _present(found)
 
 
 def _fault(error: SegmentError, receipt: Receipt) -> Fault:
