@@ -135,6 +135,9 @@ def _log_configuration(settings: Settings) -> None:
 
 
 def _stdio(given: Namespace) -> int:
+    if sys.stdin is None or sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - they are, if closed
+        hint = "Let an MCP host start this program, or try `segment-tools http`."
+        raise NotConfigured("stdio", "Standard input or output is closed, and MCP needs both.", hint=hint)
     settings = _served(given)
     gc.disable()
     from segment_tools.surfaces.mcp_server import serve_stdio

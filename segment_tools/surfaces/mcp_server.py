@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import (
@@ -43,7 +42,7 @@ from segment_tools.surfaces.outbox_resource import Outbox
 from segment_tools.surfaces.progress import ByProgress
 from segment_tools.surfaces.readiness import Readiness
 from segment_tools.surfaces.resources import Provider, Resources
-from segment_tools.surfaces.stdio_lines import LenientLines
+from segment_tools.surfaces.stdio import stdio_streams
 from segment_tools.tools import definition, offered
 
 if TYPE_CHECKING:
@@ -217,7 +216,7 @@ async def serve_stdio(
     """Serve standard input and output until the input ends, and receive webhooks on the socket meanwhile.
 
     `started` is told where webhooks are received. Ctrl-C and SIGTERM end the process once the outbox, if there is one,
-    had its time to be delivered. The SDK reads standard input in a thread that can only be ended with the process.
+    had its time to be delivered.
     """
     server = build(segment, forward=forward)
     async with AsyncExitStack() as stack:
@@ -226,8 +225,8 @@ async def serve_stdio(
             from segment_tools.surfaces.receiver import receiving
 
             await stack.enter_async_context(receiving(segment, webhooks, started))
-        reader, writer = await stack.enter_async_context(stdio_server())
-        await server.run(LenientLines(reader, writer), writer, server.create_initialization_options())
+        requests, answers = await stack.enter_async_context(stdio_streams())
+        await server.run(requests, answers, server.create_initialization_options())
 
 
 @contextmanager
