@@ -1,8 +1,10 @@
 """The client: one object that stamps messages, sends them to Segment and says what became of them."""
 
+import asyncio
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from threading import Thread
 from typing import Any, Self, cast
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -18,6 +20,7 @@ from segment_tools.delivery import Courier
 from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
 from segment_tools.guard import Guard
 from segment_tools.inbox import Inbox, Retention, open_inbox
+from segment_tools.network import load
 from segment_tools.plan_source import PlanSource
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt
@@ -40,6 +43,9 @@ TEST_EVENT = Track(event="App Sync Test", user_id="test", properties={"test": Tr
 
 _FULL, _LONG_SECONDS = 0.95, 300.0
 """Ours: from when on an outbox is said to be full, and what waits to wait too long."""
+
+WARM_SECONDS = 1.0
+"""Ours: how long after the start what speaks HTTP is loaded, for the first call: a host has had its first answer."""
 
 SANDBOX_SECONDS, SANDBOX_BYTES = 5.0, 512 * 1024
 """For a look into a sandbox on this machine."""
@@ -76,6 +82,7 @@ class Segment:
         self._profiles = Profiles(settings, self._outside, profiles)
         self._inbox: Inbox | None = None
         self._waiting = 0
+        self._warming: asyncio.TimerHandle | None = None
         self.reception = Reception()
         self.name = str(uuid4())
         """What tells the calls of this client from those of others in the audit log."""
@@ -106,6 +113,8 @@ class Segment:
     def start(self) -> None:
         """Deliver what an outbox has from earlier, and read the tracking plan, in the running event loop.
 
+        A second later what speaks HTTP is loaded, in a thread.
+
         Raises:
             NotConfigured: what `SEGMENT_OUTBOX` names is no outbox, or the audit log cannot be written.
         """
@@ -113,6 +122,7 @@ class Segment:
             _ = self.audit
         self._sender.start()
         self._plans.start()
+        self._warming = asyncio.get_running_loop().call_later(WARM_SECONDS, Thread(target=load).start)
 
     @property
     def courier(self) -> Courier | None:
@@ -125,6 +135,8 @@ class Segment:
 
     async def aclose(self) -> None:
         """Deliver what the outbox can within `SEGMENT_FLUSH_SECONDS`; close it, the inbox and the connections."""
+        if self._warming is not None:
+            self._warming.cancel()
         await self._sender.aclose()
         inbox, self._inbox = self._inbox, None
         if inbox is not None:

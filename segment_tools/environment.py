@@ -33,6 +33,11 @@ def sandbox_secret(name: str, env_file: str | Path | None = None) -> str:
     return variables(env_file).get(name, "")
 
 
+def certificates() -> tuple[str | None, str | None]:
+    """The file and the folder of the certificates to trust, by OpenSSL's own names for them; None where not set."""
+    return os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
+
+
 def environment(**chosen: str) -> dict[str, str]:
     """The environment for another process: ours, with these settings and no others."""
     return {**{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}, **chosen}

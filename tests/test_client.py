@@ -20,7 +20,6 @@ from segment_tools import (
     Unauthorized,
     Unavailable,
 )
-from segment_tools.sandbox.run import Sandbox
 
 pytestmark = pytest.mark.anyio
 OK = httpx.Response(200, json={"success": True})
@@ -245,21 +244,6 @@ async def test_connections_open_again_after_closing(time: Time) -> None:
     assert len(upstream.requests) == 2
 
 
-async def test_one_client_is_held_for_many_calls() -> None:
-    made: list[int] = []
-
-    class Counting(httpx.AsyncBaseTransport):
-        def __init__(self) -> None:
-            made.append(1)
-
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            return httpx.Response(200, json={"success": True})
-
-    async with Segment(settings(), transport=Transport("https://api.segment.io", Counting())) as segment:
-        clients = {id(each) for _ in range(3) if await segment.send(MESSAGE) for each in segment._transport._clients}
-    assert (len(clients), made) == (1, [1])
-
-
 async def test_a_group_needs_no_more_than_its_ids(time: Time) -> None:
     receipt = await client(accepting(), time).send(Group(group_id="company_42", anonymous_id="v"))
     assert set(receipt.messages[0]) == {"type", "messageId", "groupId", "anonymousId", "timestamp", "context"}
@@ -330,18 +314,3 @@ async def test_an_unusable_environment_is_named(name: str, value: str, monkeypat
     async with Segment(settings()) as segment:
         with pytest.raises(NotConfigured, match=name):
             await segment.send(MESSAGE)
-
-
-def test_one_client_serves_one_event_loop_after_another(sandbox: Sandbox) -> None:
-    import asyncio
-    import gc
-    import warnings
-
-    segment = Segment(settings(data_plane_url=sandbox.url))
-    with warnings.catch_warnings():
-        # A loop that is gone leaves its connections to the garbage collector, which says so.
-        warnings.simplefilter("ignore", ResourceWarning)
-        receipts = [asyncio.run(segment.send(MESSAGE)) for _ in range(3)]
-        del segment
-        gc.collect()
-    assert [receipt.status for receipt in receipts] == ["accepted"] * 3
