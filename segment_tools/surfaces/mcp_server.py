@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.caching import CacheHint
@@ -107,12 +108,15 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
     `lasting` says that its connections do: each request over stateless HTTP stands alone. It may be run more than once
     at a time, and ends with the last. Meanwhile deliveries are sent on to the addresses of `forward`.
     """
-    listed = ListToolsResult(
-        tools=[Tool.model_validate(definition(tool, segment.settings)) for tool in offered(segment.settings)]
-    )
+
+    @cache
+    def listed() -> ListToolsResult:
+        """Made when it is first asked for, so that the answer to `initialize` does not wait for every schema."""
+        shown = [Tool.model_validate(definition(tool, segment.settings)) for tool in offered(segment.settings)]
+        return ListToolsResult(tools=shown)
 
     async def list_tools(_: ServerRequestContext[None], __: PaginatedRequestParams | None) -> ListToolsResult:
-        return listed
+        return listed()
 
     async def call_tool(
         context: ServerRequestContext[None], params: CallToolRequestParams
