@@ -4,6 +4,8 @@ import ast
 import json
 from pathlib import Path
 
+from context_cost import table as context_table
+
 from segment_tools.remarks import REMARKS
 from segment_tools.settings import TOOLSETS, Settings
 from segment_tools.tools import TOOLS, definition
@@ -98,6 +100,7 @@ def warnings_table() -> str:
 
 TABLES = {
     "tools": tool_table,
+    "context": context_table,
     "warnings": warnings_table,
     "settings": settings_table,
     "rules": rules_table,

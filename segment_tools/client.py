@@ -9,14 +9,13 @@ from typing import Any, Self, cast
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from platformdirs import user_data_path
-
 from segment_tools import wire
 from segment_tools.attempts import Surroundings
 from segment_tools.audit import Audit
 from segment_tools.checking import Checks, Level, Report
 from segment_tools.data_plane import DataPlane, Outcome
 from segment_tools.delivery import Courier
+from segment_tools.environment import user_folder
 from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable, Undelivered
 from segment_tools.guard import Guard
 from segment_tools.inbox import Inbox, Retention, open_inbox
@@ -398,4 +397,4 @@ def _single(messages: Messages, sent_at: str, write_key: str | None) -> list[wir
 
 
 def _default_inbox() -> str:
-    return f"sqlite:///{user_data_path('segment-tools', appauthor=False) / 'inbox.db'}"
+    return f"sqlite:///{user_folder() / 'inbox.db'}"

@@ -4,8 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values
-
 from segment_tools.errors import NotConfigured
 
 PREFIX = "SEGMENT_"
@@ -43,9 +41,18 @@ def environment(**chosen: str) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}, **chosen}
 
 
+def user_folder() -> Path:
+    """Where this program keeps what is the user's, as the system has it; not made."""
+    from platformdirs import user_data_path
+
+    return user_data_path("segment-tools", appauthor=False)
+
+
 def _file_values(env_file: str | Path | None) -> dict[str, str]:
     if env_file is None:
         return {}
+    from dotenv import dotenv_values
+
     try:
         with Path(env_file).open(encoding="utf-8-sig") as lines:
             found = dotenv_values(stream=lines, interpolate=False)

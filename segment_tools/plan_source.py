@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
-from platformdirs import user_data_path
-
 from segment_tools import wire
 from segment_tools.attempts import Surroundings, attempted
+from segment_tools.environment import user_folder
 from segment_tools.errors import NotConfigured, Rejected, Unavailable, Undelivered
 from segment_tools.services import PUBLIC_API
 from segment_tools.settings import Settings
@@ -234,7 +233,7 @@ class PlanSource:
 
     @property
     def _copy(self) -> Path:
-        return user_data_path("segment-tools", appauthor=False) / "plans" / f"{self._settings.segment_plan}.json"
+        return user_folder() / "plans" / f"{self._settings.segment_plan}.json"
 
     def _keep(self, rules: list[Any], now: datetime) -> None:
         """Put the rules where they are found when the API is away: whole or not at all, for nobody else to read."""

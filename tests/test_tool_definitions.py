@@ -1,5 +1,7 @@
 """What a model and its host see of the tools: stored, within bounds, and in the form that every client accepts."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from support import KEY, mcp, settings
+from support import KEY, Caller, mcp, settings
 
 from segment_tools import Settings
 from segment_tools.functions import definitions
@@ -21,13 +23,17 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 CHOSEN = settings(webhook_secret="any", profile_token="any", space_id="spa_1")
 DEFINITIONS = {tool.name: definition(tool, CHOSEN) for tool in TOOLS}
 BUDGETS = {
-    "tracking": (9_000, 15_200),
-    "triggers": (3_000, 5_000),
-    "profiles": (12_000, 17_000),
-    "connection": (3_900, 6_300),
-    "plan": (600, 1_250),
+    "tracking": (8_700, 14_800),
+    "triggers": (2_450, 3_900),
+    "profiles": (8_900, 14_650),
+    "outbox": (1_100, 2_100),
+    "connection": (3_700, 6_150),
+    "plan": (600, 1_200),
 }
 """Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""
+
+O200K = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+"""Source: tiktoken's own check of https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken."""
 
 VARIANTS = {
     "with a key": CHOSEN,
@@ -142,6 +148,27 @@ def test_the_list_stays_within_its_budget(toolset: str) -> None:
     assert size(toolset, "name", "description", "inputSchema", chosen=VARIANTS["with a plan"]) <= budget
     assert for_models <= budget
     assert in_all <= budget_with_output
+
+
+def test_a_server_without_a_key_lists_little_more() -> None:
+    assert size("tracking", "name", "description", "inputSchema", chosen=Settings()) <= 9_000
+
+
+@pytest.mark.filterwarnings("ignore:open_binary is deprecated:DeprecationWarning")
+def test_the_table_that_tokens_are_counted_by_is_the_published_one() -> None:
+    import bpe_openai
+
+    encoding = bpe_openai.get_encoding("o200k_base")
+    tokens = (encoding.decode_single_token_bytes(rank) for rank in range(199_998))
+    table = b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))
+    assert hashlib.sha256(table).hexdigest() == O200K
+
+
+async def test_an_answer_stays_small(call: Caller) -> None:
+    accepted = await call("segment_track", {"event": "Order Completed", "userId": "u1"})
+    refused = await call("segment_track", {"event": "Order Completed"})
+    assert len(json.dumps(accepted, separators=(",", ":"))) <= 330
+    assert len(json.dumps(refused, separators=(",", ":"))) <= 400
 
 
 @pytest.mark.parametrize("chosen", [settings(), CHOSEN], ids=["without webhooks", "with webhooks"])

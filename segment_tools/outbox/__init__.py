@@ -15,7 +15,6 @@ from segment_tools.outbox._outbox import (
 )
 from segment_tools.storage.kind import SERVERS, sqlite_path
 from segment_tools.storage.moments import Clock, now
-from segment_tools.storage.sqlite_file import MEMORY
 
 __all__ = [
     "ENTRY_OVERHEAD",
@@ -43,11 +42,12 @@ def open_outbox(address: str, most_bytes: int = MOST_BYTES, clock: Clock = now) 
     Raises:
         NotConfigured: the address is none of these, or the package for it is missing. The text does not repeat it.
     """
-    path = MEMORY if address == _IN_MEMORY else sqlite_path(address)
-    if path:
+    path = sqlite_path(address)
+    if path or address == _IN_MEMORY:
         from segment_tools.outbox.sqlite import SqliteOutbox
+        from segment_tools.storage.sqlite_file import MEMORY
 
-        return SqliteOutbox(path, most_bytes, clock)
+        return SqliteOutbox(path or MEMORY, most_bytes, clock)
     if address.startswith(SERVERS):
         OUTBOX.require_redis()
         from segment_tools.outbox.redis import RedisOutbox

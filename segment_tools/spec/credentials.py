@@ -5,6 +5,7 @@ Detectors of secrets in source code go by entropy too, and take hashes and ids f
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 from segment_tools.errors import Problem
@@ -53,10 +54,15 @@ scanning lists; Stripe's `pk_` and the like are public, and not among them."""
 _BEFORE = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
 """In front of a token: no letter or digit, but of an escape in JSON text or a URL."""
 
-_PRECISE = tuple(
-    (kind, re.compile(f"{_BEFORE}(?:{'|'.join(map(re.escape, begins))}){rest}", re.ASCII))
-    for kind, begins, rest in _FORMS
-)
+
+@cache
+def _precise() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """The forms, compiled once something looks like one."""
+    return tuple(
+        (kind, re.compile(f"{_BEFORE}(?:{'|'.join(map(re.escape, begins))}){rest}", re.ASCII))
+        for kind, begins, rest in _FORMS
+    )
+
 
 _PLAIN_CARD = re.compile(r"(?<![\w.+/#-])[0-9]{14,19}(?![\w]|[.,-][0-9])", re.ASCII)
 _GROUPED_CARD = re.compile(
@@ -140,7 +146,7 @@ class Secrets:
         if self._begins.search(leaf.value):
             if any(own in leaf.value for own in self._own):
                 return _OWN
-            if kind := next((kind for kind, form in _PRECISE if form.search(leaf.value)), None):
+            if kind := next((kind for kind, form in _precise() if form.search(leaf.value)), None):
                 return kind
         return _CARD if _DIGITS.search(leaf.value) and _has_card(leaf) else None
 

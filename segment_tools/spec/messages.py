@@ -20,7 +20,7 @@ class _Message(Arguments):
     `InvalidMessage` that says how to mend it.
     """
 
-    user_id: Id = Field(default=None, description="Stable id of a known user")
+    user_id: Id = Field(default=None, description="Id of a known user")
     anonymous_id: Id = Field(default=None, description="Id of a visitor; needed without userId")
     context: MessageContext = Field(
         default=None,

@@ -158,14 +158,13 @@ Id = Annotated[str | None, BeforeValidator(id_text), _TEXT]
 Name = Annotated[str | None, BeforeValidator(_name), _TEXT]
 """An event, page or category name: text; `""` and null are absent."""
 
-_MESSAGE_ID = WithJsonSchema({"type": "string", "maxLength": limits.MESSAGE_ID_CHARACTERS})
 _SHORTER = "Pass a shorter one, such as a UUID, or leave it out and one is made."
 _AS_ANSWERED = "No message has it: pass the messageId as the answer that sent the message gave it."
 
-MessageId = Annotated[str | None, BeforeValidator(partial(_message_id, hint=_SHORTER)), _MESSAGE_ID]
+MessageId = Annotated[str | None, BeforeValidator(partial(_message_id, hint=_SHORTER)), _TEXT]
 """A message's id, the key of Segment's de-duplication."""
 
-KnownMessageId = Annotated[str | None, BeforeValidator(partial(_message_id, hint=_AS_ANSWERED)), _MESSAGE_ID]
+KnownMessageId = Annotated[str | None, BeforeValidator(partial(_message_id, hint=_AS_ANSWERED)), _TEXT]
 """The id of a message that was sent before."""
 
 Timestamp = Annotated[str | None, BeforeValidator(_timestamp), _TEXT]

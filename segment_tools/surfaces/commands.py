@@ -1,7 +1,6 @@
 """What each command does. Loaded by the command line once it knows that there is something to do."""
 
 import asyncio
-import gc
 import json
 import logging
 import sys
@@ -10,20 +9,20 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from socket import socket
-from sqlite3 import Error as DatabaseError
 from typing import Any, TypeVar
 
 import anyio
-from platformdirs import user_data_path
 
 from segment_tools._version import __version__
 from segment_tools.checking import configured
 from segment_tools.client import Segment
+from segment_tools.environment import user_folder
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.forwarding import shown_address, usable
 from segment_tools.functions import definitions, dispatch
 from segment_tools.guard import Decision, Origin, unavailable
 from segment_tools.settings import SANDBOX, Settings, misspelt
+from segment_tools.surfaces.loading import swift_loading
 from segment_tools.surfaces.logs import announcement, configure
 from segment_tools.tools import definition, lacking, offered
 
@@ -103,6 +102,8 @@ def _reachable(settings: Settings) -> Generator[Settings]:
 
 
 def _opened(make: Callable[[], _T], path: Path | str) -> _T:
+    from sqlite3 import Error as DatabaseError
+
     try:
         return make()
     except (DatabaseError, OSError) as error:
@@ -113,7 +114,7 @@ def _opened(make: Callable[[], _T], path: Path | str) -> _T:
 
 
 def _default_db() -> Path:
-    return user_data_path("segment-tools", appauthor=False) / "sandbox.db"
+    return user_folder() / "sandbox.db"
 
 
 def _say_if_none(settings: Settings) -> None:
@@ -135,12 +136,12 @@ def _log_configuration(settings: Settings) -> None:
 
 
 def _stdio(given: Namespace) -> int:
+    if sys.stdin is None or sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - they are, if closed
+        hint = "Let an MCP host start this program, or try `segment-tools http`."
+        raise NotConfigured("stdio", "Standard input or output is closed, and MCP needs both.", hint=hint)
     settings = _served(given)
-    gc.disable()
-    from segment_tools.surfaces.mcp_server import serve_stdio
-
-    gc.enable()
-    gc.freeze()
+    with swift_loading():
+        from segment_tools.surfaces.mcp_server import serve_stdio
     if sys.stdin.isatty():
         _say("serving MCP on standard input and output, for an MCP host to start; to see it work: segment-tools demo")
     _log_configuration(settings)
@@ -180,8 +181,8 @@ def _webhooks(settings: Settings) -> Generator[socket | None]:
 
 def _http(given: Namespace) -> int:
     settings = _served(given)
-    from segment_tools.surfaces.mcp_server import http_app, serve_http
-
+    with swift_loading():
+        from segment_tools.surfaces.mcp_server import http_app, serve_http
     _log_configuration(settings)
     with _reachable(settings) as reachable:
         webhooks = ", webhooks at /webhooks/segment" if reachable.webhook_secret else ""

@@ -7,12 +7,12 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import (
@@ -43,7 +43,7 @@ from segment_tools.surfaces.outbox_resource import Outbox
 from segment_tools.surfaces.progress import ByProgress
 from segment_tools.surfaces.readiness import Readiness
 from segment_tools.surfaces.resources import Provider, Resources
-from segment_tools.surfaces.stdio_lines import LenientLines
+from segment_tools.surfaces.stdio import stdio_streams
 from segment_tools.tools import definition, offered
 
 if TYPE_CHECKING:
@@ -108,12 +108,15 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
     `lasting` says that its connections do: each request over stateless HTTP stands alone. It may be run more than once
     at a time, and ends with the last. Meanwhile deliveries are sent on to the addresses of `forward`.
     """
-    listed = ListToolsResult(
-        tools=[Tool.model_validate(definition(tool, segment.settings)) for tool in offered(segment.settings)]
-    )
+
+    @cache
+    def listed() -> ListToolsResult:
+        """Made when it is first asked for, so that the answer to `initialize` does not wait for every schema."""
+        shown = [Tool.model_validate(definition(tool, segment.settings)) for tool in offered(segment.settings)]
+        return ListToolsResult(tools=shown)
 
     async def list_tools(_: ServerRequestContext[None], __: PaginatedRequestParams | None) -> ListToolsResult:
-        return listed
+        return listed()
 
     async def call_tool(
         context: ServerRequestContext[None], params: CallToolRequestParams
@@ -217,7 +220,7 @@ async def serve_stdio(
     """Serve standard input and output until the input ends, and receive webhooks on the socket meanwhile.
 
     `started` is told where webhooks are received. Ctrl-C and SIGTERM end the process once the outbox, if there is one,
-    had its time to be delivered. The SDK reads standard input in a thread that can only be ended with the process.
+    had its time to be delivered.
     """
     server = build(segment, forward=forward)
     async with AsyncExitStack() as stack:
@@ -226,8 +229,8 @@ async def serve_stdio(
             from segment_tools.surfaces.receiver import receiving
 
             await stack.enter_async_context(receiving(segment, webhooks, started))
-        reader, writer = await stack.enter_async_context(stdio_server())
-        await server.run(LenientLines(reader, writer), writer, server.create_initialization_options())
+        requests, answers = await stack.enter_async_context(stdio_streams())
+        await server.run(requests, answers, server.create_initialization_options())
 
 
 @contextmanager

@@ -1,15 +1,14 @@
-"""Lines of standard input that the SDK's parser gives up on, so that each request gets an answer.
+"""Lines of standard input, and the message in each; what holds none has an answer of its own.
 
-Half of an emoji written as an escape, an integer of thousands of digits, a hundred levels of nesting: the SDK reports
-such a line and drops it, and its caller waits in vain. Python's parser reads most of them, and the tool then says what
-is wrong with which field. What no parser makes a request of is answered with JSON-RPC's own errors.
+Half of an emoji written as an escape, an integer of thousands of digits, a hundred levels of nesting: the SDK's parser
+gives up on such a line, and its caller would wait in vain. Python's parser reads most of them, and the tool then says
+what is wrong with which field. What no parser makes a request of is answered with JSON-RPC's own errors.
 """
 
 import json
-from types import TracebackType
-from typing import Any, Self, cast
+from collections import deque
+from typing import Any, cast
 
-import anyio
 from mcp.shared.message import SessionMessage
 from mcp.types import INVALID_REQUEST as NO_REQUEST
 from mcp.types import PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
@@ -20,65 +19,57 @@ from segment_tools.spec.json_objects import is_encodable_text
 _MOST_DIGITS = 4000
 """Python itself stops at 4,300."""
 
+_MOST_BYTES = 128 * 1024 * 1024
+"""Ours, of a line: room for 2,500 messages of 32 KB, and an end to one that has none."""
 
-class LenientLines:
-    """The stream of the SDK's stdio transport, with another try at every line that it reports as broken."""
-
-    def __init__(self, reader: Any, writer: Any) -> None:
-        self._worker = reader
-        self._writer = writer
-
-    @property
-    def last_context(self) -> Any:
-        """The sender's context, as the SDK's own streams have it."""
-        return getattr(self._worker, "last_context", None)
-
-    async def receive(self) -> SessionMessage | Exception:
-        """The next message; lines that hold none are answered on the way."""
-        while True:
-            item = await self._worker.receive()
-            line = _line_of(item)
-            if line is None:
-                return item
-            found = _read_again(line)
-            if isinstance(found, SessionMessage):
-                return found
-            if line.strip():
-                await self._writer.send(SessionMessage(found))
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def aclose(self) -> None:
-        """Close the stream behind."""
-        await self._worker.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
+_TOO_LONG = b"too long"
+"""Stands for a line that is; known by its identity."""
 
 
-def _line_of(item: SessionMessage | Exception) -> str | None:
-    """The line behind the SDK's report of a broken one; None where the item is no such report.
+class Lines:
+    """Bytes, as they come, cut into lines."""
 
-    Of JSON that is no request the report has only parts; the one with an id is what there is to answer.
-    """
-    if not isinstance(item, ValidationError):
-        return None
-    faults = [(fault["type"], cast("object", fault["input"])) for fault in item.errors(include_url=False)]
-    lines = (given for kind, given in faults if kind == "json_invalid" and isinstance(given, str))
-    parts = (cast("object", given) for _, given in faults if isinstance(given, dict) and "id" in given)
-    return next(lines, None) or json.dumps(next(parts, None))
+    def __init__(self) -> None:
+        self.whole: deque[bytes] = deque()
+        """The lines that are complete, without what ended them, for `message_in`."""
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Take what came next."""
+        first, *others = chunk.split(b"\n")
+        self._add(first)
+        for part in others:
+            self._end()
+            self._add(part)
+
+    def last(self) -> bytes | None:
+        """What came after the last line that is complete, once; None if nothing did."""
+        if not self._size:
+            return None
+        self._end()
+        return self.whole.pop()
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > _MOST_BYTES:
+            self._parts.clear()
+        else:
+            self._parts.append(part)
+
+    def _end(self) -> None:
+        self.whole.append(_TOO_LONG if self._size > _MOST_BYTES else b"".join(self._parts))
+        self._parts, self._size = [], 0
+
+
+def message_in(line: bytes) -> SessionMessage | JSONRPCError | None:
+    """The line's message; else what its sender is to be told, which of a blank line is nothing."""
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValidationError:
+        if line is _TOO_LONG:
+            return _error(None, NO_REQUEST, f"The line is longer than {_MOST_BYTES // 1024**2} MiB.")
+        return _read_again(line.decode("utf-8-sig", "replace")) if line.strip() else None
 
 
 def _read_again(line: str) -> SessionMessage | JSONRPCError:

@@ -206,5 +206,5 @@ def input_schema(tool: Tool, settings: Settings) -> Schema:
             "description": "Which source to send to",
         }
     if tool.answer is Receipt and settings.takes_write_key:
-        extra["writeKey"] = {"type": "string", "description": "Source write key"}
+        extra["writeKey"] = {"type": "string", "description": "Write key"}
     return {**schema, "properties": {**schema["properties"], **extra}, "additionalProperties": False}

@@ -29,8 +29,7 @@ def _with_fields(schema: Schema) -> None:
     for name, below in item_schema()["properties"].items():
         having = [kind for kind in taken if name in taken[kind]]
         text = "Any type" if len(having) == len(KINDS) else ", ".join(having)
-        plain = {key: value for key, value in below.items() if key != "maxLength"}
-        schema["properties"].setdefault(name, {**plain, "description": text})
+        schema["properties"].setdefault(name, {**below, "description": text})
 
 
 class CheckArguments(Arguments):

@@ -35,10 +35,10 @@ from segment_tools.tools._tool import Caller, Schema, schema_of, tool
 async def segment_track(message: Track, segment: Segment, caller: Caller) -> Receipt:
     """Record one thing a user did.
 
-    Events: 'Product Viewed', 'Product Added', 'Order Completed', 'Email Opened'. Needs userId or anonymousId.
-    Not for traits (segment_identify), views (segment_page, segment_screen) or many messages (segment_batch).
-    A server has no browser: pass ip, locale and timezone in context yourself. Returns messageId; 'accepted'
-    means that Segment took the request, not that the key exists or the message is kept.
+    Events: 'Product Viewed', 'Product Added', 'Order Completed', 'Email Opened'. Not for traits
+    (segment_identify), views (segment_page, segment_screen) or many (segment_batch). No browser is here: pass
+    ip, locale and timezone in context yourself. Returns messageId; 'accepted' is no proof that Segment keeps
+    it.
     """
     return await caller.send(segment, message)
 
@@ -46,8 +46,8 @@ async def segment_track(message: Track, segment: Segment, caller: Caller) -> Rec
 class IdentifyArguments(Identify):
     """Identify, with shortcuts for the two traits most often set."""
 
-    email: Name = Field(default=None, description="Becomes traits.email")
-    name: Name = Field(default=None, description="Becomes traits.name")
+    email: Name = Field(default=None, description="As traits.email")
+    name: Name = Field(default=None, description="As traits.name")
 
     def message(self) -> tuple[Identify, list[Warned]]:
         """The identify message, and a warning for each trait that a shortcut overruled."""
@@ -71,8 +71,7 @@ async def segment_identify(message: IdentifyArguments, segment: Segment, caller:
     """Say who a user is: tie traits to an id.
 
     Traits left out keep their values. Not for actions (segment_track), joining ids (segment_alias) or
-    accounts (segment_group). Needs userId or anonymousId. Returns messageId and traits; 'accepted' is no
-    proof that Segment keeps them.
+    accounts (segment_group). Returns messageId and traits; 'accepted' is no proof that Segment keeps them.
     """
     identify, overruled = message.message()
     receipt = await caller.send(segment, identify)
@@ -83,9 +82,8 @@ async def segment_identify(message: IdentifyArguments, segment: Segment, caller:
 async def segment_page(message: Page, segment: Segment, caller: Caller) -> Receipt:
     """Record that a user saw a page of a website or chat flow.
 
-    App screens: segment_screen; actions: segment_track. Needs userId or anonymousId. A server has no browser:
-    pass ip, locale and timezone in context yourself. Returns messageId; 'accepted' is no proof that Segment
-    keeps it.
+    App screens: segment_screen; actions: segment_track. No browser is here: pass ip, locale and timezone in
+    context yourself. Returns messageId; 'accepted' is no proof that Segment keeps it.
     """
     return await caller.send(segment, message)
 
@@ -94,8 +92,8 @@ async def segment_page(message: Page, segment: Segment, caller: Caller) -> Recei
 async def segment_screen(message: Screen, segment: Segment, caller: Caller) -> Receipt:
     """Record that a user saw a screen of a mobile or desktop app.
 
-    Web pages: segment_page; actions: segment_track. Needs userId or anonymousId. Returns messageId;
-    'accepted' is no proof that Segment keeps it.
+    Web pages: segment_page; actions: segment_track. Returns messageId; 'accepted' is no proof that Segment
+    keeps it.
     """
     return await caller.send(segment, message)
 
@@ -181,8 +179,8 @@ class BatchArguments(Arguments):
         "alias previousId; all need userId or anonymousId",
         json_schema_extra=lambda schema: schema.update(items=item_schema()),
     )
-    context: MessageContext = Field(default=None, description="For every message; its own values win")
-    integrations: Integrations = Field(default=None, description="For every message; its own values win")
+    context: MessageContext = Field(default=None, description="For every message; its own win")
+    integrations: Integrations = Field(default=None, description="For every message; its own win")
 
     def messages(self, *, identity: bool) -> tuple[list[AnyMessage], list[Warned]]:
         """The messages with the shared context and integrations in each, and what their shortcuts overruled.
