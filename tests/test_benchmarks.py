@@ -1,11 +1,26 @@
 """What measures and soaks works, in a run too short to tell anything."""
 
+import asyncio
+import gzip
 import json
+import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import bench
+import chart
+import figures
+import generate
+import httpx
+import pytest
+from processes import Usage
+from receiver import Receiving, opened
 from support import ROOT, WAIT
+
+from segment_tools.surfaces.mcp_server import listening
 
 
 def ran(environ: dict[str, str], *arguments: str) -> str:
@@ -34,3 +49,132 @@ def test_the_delivery_benchmark_measures_every_side(environ: dict[str, str], tmp
     assert all(figures[0]["per_second"] > 0 for figures in found["sides"].values())
     assert min(*found["ceiling"], *found["durable"], *found["one_by_one"]) > 0
     assert "of bare" in shown
+
+
+BAR = figures.Bar("calls", "bare httpx", figures.ratio("ours", "theirs", "per_second"), "at least", 3)
+
+
+def rounds(*pairs: tuple[float, float]) -> list[dict[str, dict[str, float]]]:
+    return [{"ours": {"per_second": ours}, "theirs": {"per_second": theirs}} for ours, theirs in pairs]
+
+
+def test_a_ratio_is_made_within_each_round_and_then_the_median_is_taken() -> None:
+    # A slow hour for both: the medians of the sides, 40 and 20, would say 2.
+    judged = figures.judged(BAR, rounds((90, 30), (40, 20), (8, 2)))
+    assert (judged["median"], judged["least"], judged["most"], judged["met"]) == (3, 2, 4, True)
+
+
+@pytest.mark.parametrize(
+    ("bound", "needed", "met"),
+    [("at least", 2, True), ("at least", 2.01, False), ("at most", 2, True), ("at most", 1.99, False)],
+)
+def test_a_bar_is_met_on_its_own_side_of_the_figure(bound: Any, needed: float, met: bool) -> None:
+    bar = figures.Bar("calls", "", figures.of("ours", "per_second"), bound, needed)
+    assert figures.judged(bar, rounds((2, 1)))["met"] is met
+    assert figures.verdict(figures.judged(bar, rounds((2, 1)))) == ("met" if met else "not met")
+
+
+def test_a_bar_whose_cells_were_not_measured_is_neither_met_nor_missed() -> None:
+    judged = figures.judged(BAR, [{"ours": {"per_second": 1}}])
+    assert (figures.shown(judged), figures.verdict(judged), figures.wanted(judged)) == ("not measured", "", "≥ 3 ×")
+
+
+def test_a_rounds_spread_is_told_with_three_digits() -> None:
+    assert figures.spread([12345.6, 0.123, 13.06]).shown(" ms") == "13.1 ms (0.12–12,346)"
+
+
+def test_what_the_shortest_file_takes_is_taken_off_a_sent_file() -> None:
+    shorts = [Usage(seconds, 0.2, None) for seconds in (0.4, 0.5, 3)]
+    found = bench.sending(Usage(10.5, 5.2, 70), 1, shorts, 100_100)
+    assert found["per_second"] == pytest.approx(10_000)
+    assert found["sending_cpu_seconds"] == pytest.approx(5)
+    assert found["whole_per_second"] == pytest.approx(100_100 / 10.5)
+
+
+@pytest.fixture
+async def receiving() -> AsyncIterator[Receiving]:
+    listener = listening("127.0.0.1", 0)
+    async with await opened(listener, 0):
+        yield Receiving(listener.getsockname()[1])
+
+
+@pytest.mark.anyio
+async def test_the_receiver_tells_what_came_once_asked(receiving: Receiving) -> None:
+    messages = [{"messageId": "1"}, {"messageId": "2"}, {"messageId": "1"}, {"event": "without an id"}]
+    body = json.dumps({"batch": messages}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 7):
+            yield body[at : at + 7]
+
+    async with httpx.AsyncClient(base_url=receiving.url) as client:
+        sent = [
+            await client.post("/v1/batch", content=body),
+            await client.post("/v1/batch", content=gzip.compress(body), headers={"Content-Encoding": "gzip"}),
+            await client.post("/v1/batch", content=pieces()),
+            await client.post("/v1/track", json={"messageId": "3"}),
+            await client.post("/v1/track", content=b""),
+        ]
+    found = await asyncio.to_thread(receiving.found)
+    again = await asyncio.to_thread(receiving.found)
+    assert [answer.json() for answer in sent] == [{"success": True}] * 5
+    assert (found.requests, found.messages, found.distinct) == (5, 10, 3)
+    assert (again.requests, again.messages, again.distinct) == (0, 0, 0)
+
+
+@pytest.mark.anyio
+async def test_calls_that_did_not_arrive_end_the_benchmark(receiving: Receiving) -> None:
+    with pytest.raises(SystemExit, match="3 calls were made, 0 messages arrived"):
+        await asyncio.to_thread(bench.confirmed, receiving, {"calls": 2, "per_second": 1}, 1)
+
+
+def test_the_chart_shows_every_row_with_its_spread() -> None:
+    rows = [
+        chart.Row("this & that", figures.Spread(50, 40, 100), True),
+        chart.Row("theirs", figures.spread([5]), False),
+    ]
+    drawn = chart.drawn([chart.Panel("a second", rows)])
+    widths = [float(width) for width in re.findall(r'<rect x="250" .*? width="([\d.]+)"', drawn)]
+    assert widths[0] == pytest.approx(10 * widths[1], rel=0.01)
+    assert "this &amp; that" in drawn
+    assert drawn.count("<path") == 2
+
+
+GROUPS = "receiver,definitions,help,start,process,stdio,http,durable"
+
+
+def test_the_benchmark_measures_all_in_a_quick_run_that_is_marked_as_one(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "bench.json"
+    shown = ran(environ, "benchmarks/bench.py", "--quick", "--only", GROUPS, "--results", str(results))
+    stored = json.loads(results.read_text(encoding="utf-8"))
+    told = {bar["figure"]: bar for bar in stored["bars"]}
+    assert [name for name, bar in told.items() if "median" not in bar and not re.search("events|batches", name)] == []
+    assert stored["bars"] == figures.summary(stored["measured"])
+    assert "its figures tell nothing" in shown
+    assert results.with_suffix(".svg").read_text(encoding="utf-8").startswith("<svg")
+    monkeypatch.setattr(generate, "SPEED", results)
+    with pytest.raises(SystemExit, match="quick run"):
+        generate.speed_table()
+
+
+def test_the_readme_tells_the_stored_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = tmp_path / "benchmarks" / "results" / "bench.json"
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    monkeypatch.setattr(generate, "SPEED", results)
+    assert "`make bench`" in generate.speed_table()
+    machine = {"cores": 2, "system": "Linux", "processor": "any", "python": "3.11.7"}
+    bars = [figures.judged(BAR, rounds((90, 30), (40, 20), (8, 2)))]
+    results.parent.mkdir(parents=True)
+    results.write_text(json.dumps({**machine, "when": "2026-11-23T12", "quick": False, "rounds": 3, "bars": bars}))
+    told = generate.speed_table()
+    assert "2026-11-23, Linux, any, 2 cores, Python 3.11.7; medians of 3 rounds" in told
+    assert "| calls | bare httpx | ≥ 3 × | 3.00 × (2.00–4.00) | met |" in told
+    assert "(benchmarks/results/bench.svg)" in told
+
+
+def test_the_stored_bars_are_those_of_the_stored_rounds() -> None:
+    if generate.SPEED.exists():
+        stored = json.loads(generate.SPEED.read_text(encoding="utf-8"))
+        assert stored["bars"] == figures.summary(stored["measured"])
