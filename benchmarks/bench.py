@@ -39,7 +39,7 @@ from events import events, write
 from figures import EMPTY, FREE, HTTPX, LARGE, OFFICIAL, OURS, PINNED, SMALL, Figures, Round, bulk, called, cell
 from mcp_calls import EMPTY_TOOL, http_server, start_seconds, stdio_server
 from processes import Usage, apart, cores, on, ran
-from receiver import Receiving, receiving
+from receiver import Found, Receiving, receiving
 from single import chosen
 
 HERE = Path(__file__).parent
@@ -270,11 +270,11 @@ def files(bench: Bench) -> Cells:
         placed = where == PINNED
         with on(bench.other if placed else ()), receiving(delay) as receiver, on(bench.subject if placed else ()):
             shorts = [_sent(bench, side, "short", receiver)[0] for _ in range(min(3, bench.plan.spawns))]
-            usage, busy = _sent(bench, side, size, receiver)
-        yield bulk(side, size, where, delay), sending(usage, busy, shorts, bench.plan.sizes[size])
+            usage, came = _sent(bench, side, size, receiver)
+        yield bulk(side, size, where, delay), sending(usage, came, shorts)
 
 
-def sending(usage: Usage, busy: float, shorts: Sequence[Usage], messages: int) -> Figures:
+def sending(usage: Usage, came: Found, shorts: Sequence[Usage]) -> Figures:
     """The figures of a file that was sent, less what the shortest file takes."""
     # Not less than a millisecond: of so short a run nothing can be told.
     seconds, cpu = (
@@ -282,14 +282,16 @@ def sending(usage: Usage, busy: float, shorts: Sequence[Usage], messages: int) -
         for name, whole in (("seconds", usage.seconds), ("cpu_seconds", usage.cpu_seconds))
     )
     return {
-        "per_second": (messages - WARM_UP) / seconds,
+        "per_second": (came.messages - WARM_UP) / seconds,
         "sending_cpu_seconds": cpu,
-        "cpu_us": cpu / (messages - WARM_UP) * 1e6,
+        "cpu_us": cpu / (came.messages - WARM_UP) * 1e6,
         **usage.peak(),
         "seconds": usage.seconds,
         "cpu_seconds": usage.cpu_seconds,
-        "whole_per_second": messages / usage.seconds,
-        "receiver_busy": busy / usage.seconds,
+        "whole_per_second": came.messages / usage.seconds,
+        "requests": came.requests,
+        "compressed": came.compressed / came.requests,
+        "receiver_busy": came.busy_seconds / usage.seconds,
     }
 
 
@@ -313,8 +315,8 @@ def _make_files(bench: Bench) -> None:
             write(bench.file(size), number)
 
 
-def _sent(bench: Bench, side: str, size: str, receiver: Receiving) -> tuple[Usage, float]:
-    """What it took to send a file, and how long the receiver was busy with it.
+def _sent(bench: Bench, side: str, size: str, receiver: Receiving) -> tuple[Usage, Found]:
+    """What it took to send a file, and what came.
 
     Raises:
         SystemExit: not every message arrived, once.
@@ -327,7 +329,7 @@ def _sent(bench: Bench, side: str, size: str, receiver: Receiving) -> tuple[Usag
     came = receiver.found()
     if (came.messages, came.distinct) != (wanted, wanted):
         raise SystemExit(f"{side}: of {wanted} messages {came.messages} arrived, {came.distinct} of their own")
-    return usage, came.busy_seconds
+    return usage, came
 
 
 def _sender(bench: Bench, side: str, file: str, url: str) -> list[str]:
@@ -430,6 +432,8 @@ COLUMNS = {
     "cpu_seconds": "CPU, whole",
     "peak_mb": "MB at most",
     "bytes": "bytes",
+    "requests": "requests",
+    "compressed": "gzip",
     "receiver_busy": "receiver busy",
 }
 

@@ -11,13 +11,16 @@ import socket
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 from processes import serving
 
 ANSWER_SECONDS = 300
 """How long it may take to count what came: a million messages are some seconds' work."""
+
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"success":true}'
+REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}"
 
 _FOUND = b"GET /_found "
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
@@ -32,6 +35,10 @@ class Found(msgspec.Struct):
     messages: int
     distinct: int
     body_bytes: int
+    compressed: int
+    """Requests whose body was."""
+    refused: int
+    """Requests above the limit, if it has one: they are answered with 429, and none of the others."""
     busy_seconds: float
 
 
@@ -43,14 +50,15 @@ class _Body(_Message):
     batch: list[_Message] | None = None
 
 
-def counted(bodies: list[bytes], busy_seconds: float) -> Found:
+def counted(bodies: list[bytes], refused: int, busy_seconds: float) -> Found:
     """What stands in the bodies; a message without a messageId is none, and so is what is no JSON."""
     decoder, ids, messages = msgspec.json.Decoder(_Body), set[str](), 0
     for body in bodies:
         found = _ids(decoder, body)
         messages += len(found)
         ids.update(found)
-    return Found(len(bodies), messages, len(ids), sum(map(len, bodies)), busy_seconds)
+    compressed = sum(body.startswith(_GZIP) for body in bodies)
+    return Found(len(bodies), messages, len(ids), sum(map(len, bodies)), compressed, refused, busy_seconds)
 
 
 def _ids(decoder: "msgspec.json.Decoder[_Body]", body: bytes) -> list[str]:
@@ -65,22 +73,39 @@ def _ids(decoder: "msgspec.json.Decoder[_Body]", body: bytes) -> list[str]:
 class Kept:
     """The bodies that came, and the processor's time when the first might have."""
 
-    bodies: list[bytes]
-    since: float
+    limit: int
+    """How many requests may come in a second of the clock; 0: as many as will."""
+    bodies: list[bytes] = field(default_factory=list[bytes])
+    refused: int = 0
+    since: float = field(default_factory=time.process_time)
+    _second: int = 0
+    _in_second: int = 0
+
+    def take(self, body: bytes) -> bytes:
+        """Keep the body, if there is room for one more in this second; the answer."""
+        if self.limit and not self._room():
+            self.refused += 1
+            return REFUSAL
+        self.bodies.append(body)
+        return ANSWER
+
+    def _room(self) -> bool:
+        if (second := int(time.monotonic())) != self._second:
+            self._second, self._in_second = second, 0
+        self._in_second += 1
+        return self._in_second <= self.limit
 
     def taken(self) -> bytes:
         """The answer to who asks what came; forgets it all."""
-        busy, bodies = time.process_time() - self.since, self.bodies
-        self.bodies = []
-        found = msgspec.json.encode(counted(bodies, busy))
+        busy, bodies, refused = time.process_time() - self.since, self.bodies, self.refused
+        self.bodies, self.refused = [], 0
+        found = msgspec.json.encode(counted(bodies, refused, busy))
         self.since = time.process_time()
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(found) + found
 
 
 class Receiver(asyncio.Protocol):
     """Answers each request on a connection as Segment does, so many seconds after its last byte."""
-
-    ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"success":true}'
 
     def __init__(self, kept: Kept, delay: float) -> None:
         self._kept, self._delay = kept, delay
@@ -102,16 +127,15 @@ class Receiver(asyncio.Protocol):
             if self._got.startswith(_FOUND):
                 self._transport.write(self._kept.taken())
             else:
-                self._kept.bodies.append(body)
-                self._answer()
+                self._answer(self._kept.take(body))
             del self._got[: self._needed]
             self._needed = 0
 
-    def _answer(self) -> None:
+    def _answer(self, answer: bytes) -> None:
         if self._delay:
-            asyncio.get_running_loop().call_later(self._delay, self._transport.write, self.ANSWER)
+            asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
         else:
-            self._transport.write(self.ANSWER)
+            self._transport.write(answer)
 
     def _body(self, head: int) -> bytes | None:
         """The body after the head that ends there, once all of it came; sets how many bytes the request has."""
@@ -137,17 +161,17 @@ class Receiver(asyncio.Protocol):
         return None
 
 
-async def opened(listener: socket.socket, delay_ms: float) -> asyncio.Server:
+async def opened(listener: socket.socket, delay_ms: float, limit: int) -> asyncio.Server:
     """A receiver on the running event loop."""
-    loop, kept = asyncio.get_running_loop(), Kept([], time.process_time())
+    loop, kept = asyncio.get_running_loop(), Kept(limit)
     return await loop.create_server(lambda: Receiver(kept, delay_ms / 1000), sock=listener)
 
 
-def receiver(listener: socket.socket, delay_ms: float) -> None:
+def receiver(listener: socket.socket, delay_ms: float, limit: int) -> None:
     """Receive until the process is ended."""
 
     async def serve() -> None:
-        await (await opened(listener, delay_ms)).serve_forever()
+        await (await opened(listener, delay_ms, limit)).serve_forever()
 
     asyncio.run(serve())
 
@@ -174,7 +198,7 @@ class Receiving:
 
 
 @contextmanager
-def receiving(delay_ms: float = 0) -> Generator[Receiving]:
-    """A receiver whose answers are so late."""
-    with serving(receiver, delay_ms) as port:
+def receiving(delay_ms: float = 0, limit: int = 0) -> Generator[Receiving]:
+    """A receiver whose answers are so late, and that takes so many requests a second, or any."""
+    with serving(receiver, delay_ms, limit) as port:
         yield Receiving(port)

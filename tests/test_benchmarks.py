@@ -16,8 +16,9 @@ import figures
 import generate
 import httpx
 import pytest
+import scale
 from processes import Usage
-from receiver import Receiving, opened
+from receiver import ANSWER, REFUSAL, Found, Kept, Receiving, opened
 from support import ROOT, WAIT
 
 from segment_tools.surfaces.mcp_server import listening
@@ -85,16 +86,18 @@ def test_a_rounds_spread_is_told_with_three_digits() -> None:
 
 def test_what_the_shortest_file_takes_is_taken_off_a_sent_file() -> None:
     shorts = [Usage(seconds, 0.2, None) for seconds in (0.4, 0.5, 3)]
-    found = bench.sending(Usage(10.5, 5.2, 70), 1, shorts, 100_100)
+    came = Found(200, 100_100, 100_100, 1, compressed=100, refused=0, busy_seconds=1)
+    found = bench.sending(Usage(10.5, 5.2, 70), came, shorts)
     assert found["per_second"] == pytest.approx(10_000)
     assert found["sending_cpu_seconds"] == pytest.approx(5)
     assert found["whole_per_second"] == pytest.approx(100_100 / 10.5)
+    assert found["compressed"] == 0.5
 
 
 @pytest.fixture
 async def receiving() -> AsyncIterator[Receiving]:
     listener = listening("127.0.0.1", 0)
-    async with await opened(listener, 0):
+    async with await opened(listener, 0, 0):
         yield Receiving(listener.getsockname()[1])
 
 
@@ -118,7 +121,7 @@ async def test_the_receiver_tells_what_came_once_asked(receiving: Receiving) -> 
     found = await asyncio.to_thread(receiving.found)
     again = await asyncio.to_thread(receiving.found)
     assert [answer.json() for answer in sent] == [{"success": True}] * 5
-    assert (found.requests, found.messages, found.distinct) == (5, 10, 3)
+    assert (found.requests, found.messages, found.distinct, found.compressed) == (5, 10, 3, 1)
     assert (again.requests, again.messages, again.distinct) == (0, 0, 0)
 
 
@@ -157,6 +160,31 @@ def test_the_benchmark_measures_all_in_a_quick_run_that_is_marked_as_one(
     monkeypatch.setattr(generate, "SPEED", results)
     with pytest.raises(SystemExit, match="quick run"):
         generate.speed_table()
+
+
+def test_writers_that_share_a_rate_lose_nothing(environ: dict[str, str], tmp_path: Path, redis_server: str) -> None:
+    results = tmp_path / "scale.json"
+    short = ("--writers", "1,3", "--seconds", "0.7", "--redis", redis_server, "--results", str(results))
+    shown = ran(environ, "benchmarks/scale.py", *short)
+    runs = json.loads(results.read_text(encoding="utf-8"))["runs"]
+    assert [(run["shared"], run["writers"]) for run in runs] == [(True, 1), (True, 3), (False, 1), (False, 3)]
+    assert all(run["requests_per_second"] > 0 and not run["failed"] and not run["lost"] for run in runs)
+    assert "At most 50 requests a second, for Segment's 1,000" in shown
+
+
+def test_a_share_is_of_the_limit_where_that_is_less_than_all_could_send() -> None:
+    def run(writers: int, rate: float) -> scale.Run:
+        return scale.Run(writers, True, rate, rate, 0, 0, 0, 0)
+
+    runs = [run(1, 4), run(8, 16), run(64, 45)]
+    assert [scale.share(each, runs, 50) for each in runs] == [1, 0.5, 0.9]
+
+
+def test_a_receiver_with_a_limit_refuses_what_is_above_it() -> None:
+    kept = Kept(limit=3)
+    answers = [kept.take(b'{"messageId": "%d"}' % number) for number in range(10)]
+    assert 3 <= answers.count(ANSWER) <= 6  # a second of the clock may have ended meanwhile
+    assert kept.refused == answers.count(REFUSAL) == 10 - len(kept.bodies)
 
 
 def test_the_readme_tells_the_stored_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
