@@ -75,7 +75,7 @@ class Bench:
     plan: Plan
     folder: Path
     node: Sequence[str]
-    """How to run Node with Segment's library; empty where there is none."""
+    """How to run Node with Segment's library, where its packages are last; empty where there is none."""
     subject: Sequence[int]
     """The core of what is measured, and below it that of what receives and calls; none where there are not two."""
     other: Sequence[int]
@@ -249,11 +249,15 @@ def ceiling(bench: Bench) -> Cells:
     """What the receiver takes at most of a load that costs next to nothing to make."""
     track = {"type": "track", "messageId": "0" * 36, **arguments(1)}
     body = gzip.compress(json.dumps({"batch": [_full(each) for each in islice(events(), 800)]}).encode(), 1)
-    loads = {figures.CEILING: ("/v1/track", json.dumps(track).encode()), figures.BULK_CEILING: ("/v1/batch", body)}
+    seconds = bench.plan.seconds
+    loads = {
+        figures.CEILING: ("/v1/track", json.dumps(track).encode(), seconds),
+        figures.BULK_CEILING: ("/v1/batch", body, seconds / 10),  # it keeps a gigabyte of them a second
+    }
     with on(bench.other), receiving() as receiver, on(bench.subject):
-        for name, (path, sent) in loads.items():
+        for name, (path, sent, lasting) in loads.items():
             request = post(receiver.port, path, sent, "Content-Encoding: gzip\r\n" if sent is body else "")
-            found = apart(posted, receiver.port, cycle([request]), 16, bench.plan.seconds)
+            found = apart(posted, receiver.port, cycle([request]), 16, lasting)
             came = receiver.found()
             share = found["calls"] / came.requests
             yield name, {**found, "messages_per_second": found["per_second"] * came.messages / came.requests * share}
@@ -402,8 +406,7 @@ def about(bench: Bench, rounds: int, *, quick: bool) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
-        "node": bool(bench.node),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))} | _node_version(bench),
     }
 
 
@@ -413,6 +416,13 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _node_version(bench: Bench) -> dict[str, str]:
+    if not bench.node:
+        return {}
+    package = Path(bench.node[-1]) / "node_modules" / NODE / "package.json"
+    return {NODE: json.loads(package.read_text(encoding="utf-8"))["version"]}
 
 
 def _version(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import selectors
 import socket
@@ -39,7 +40,8 @@ class Clock:
         """Calls a second, how long they took, and what processor time each cost."""
         seconds, cpu = time.perf_counter() - self.start, self.cpu_of() - self._cpu
         done = len(self.took)
-        return {"per_second": done / seconds, **latencies(self.took), "cpu_us": cpu / done * 1e6, "calls": done}
+        cost = {} if math.isnan(cpu) else {"cpu_us": cpu / done * 1e6}
+        return {"per_second": done / seconds, **latencies(self.took), **cost, "calls": done}
 
 
 async def hammered(call: Callable[[int], Awaitable[object]], in_flight: int, seconds: float) -> Figures:

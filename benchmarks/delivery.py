@@ -5,7 +5,7 @@
 Every round measures each side once, in turn, so that a slow hour slows all; figures are medians of the rounds, with the
 least and the most, and ratios are those within a round. Each side is a process of its own. Calls go through `dispatch`,
 the function that every surface calls, without a surface. What receives is one process that reads whole requests and
-keeps nothing; its own ceiling, asked by a plain socket loop on eight connections, is measured beside the others. The
+no more; its own ceiling, asked by a plain socket loop on eight connections, is measured beside the others. The
 limit of 1,000 requests a second, which is Segment's own, is raised: it is not what is measured.
 """
 

@@ -84,6 +84,44 @@ def test_a_rounds_spread_is_told_with_three_digits() -> None:
     assert figures.spread([12345.6, 0.123, 13.06]).shown(" ms") == "13.1 ms (0.12–12,346)"
 
 
+def test_every_bar_is_made_of_its_own_cells() -> None:
+    ours, theirs, large = figures.OURS, figures.OFFICIAL, figures.LARGE
+    found = {
+        figures.bulk(ours, large): {
+            "per_second": 260,
+            "sending_cpu_seconds": 3,
+            "whole_per_second": 110,
+            "peak_mb": 66,
+        },
+        figures.bulk(theirs, large): {"per_second": 20, "sending_cpu_seconds": 40, "whole_per_second": 11},
+        figures.bulk(ours, figures.SMALL): {"peak_mb": 60},
+        figures.bulk(ours, large, delay=30): {"per_second": 90},
+        figures.bulk(theirs, figures.SMALL, delay=30): {"per_second": 2},
+        figures.called("stdio", ours, 1): {"p50_ms": 1},
+        figures.called("stdio", figures.EMPTY, 1): {"p50_ms": 1.5},
+        figures.called("in process", figures.HTTPX, 1): {"p50_ms": 0.5, "requests_per_second": 800},
+        figures.called("in process", ours, 1): {"p50_ms": 0.3, "requests_per_second": 1000},
+        "help": {"ms": 70},
+        "help; import argparse": {"ms": 30},
+        figures.CEILING: {"per_second": 4000},
+        figures.BULK_CEILING: {"messages_per_second": 2600},
+    }
+    told = {(bar["figure"], bar["against"]): bar["median"] for bar in figures.summary([found]) if "median" in bar}
+    assert told == {
+        (f"{large} events from a file: messages a second", theirs): 13,
+        (f"{large} events from a file: CPU seconds", theirs): 0.075,
+        (f"{large} events, 30 ms of delay: messages a second", f"{theirs} with 100,000"): 45,
+        (f"{large} events: peak memory", "itself at 100,000"): 1.1,
+        (f"{large} events: peak memory", ""): 66,
+        (f"{large} events, start of the process and all: messages a second", theirs): 10,
+        ("call in process: p50", "bare httpx"): 0.6,
+        ("tool call over stdio: p50", "an empty tool over the SDK's stdio, and an httpx post"): 0.5,
+        ('`segment-tools --help` beyond `python -c "import argparse"`', ""): 40,
+        ("what receives: requests a second", "the most that any side asked"): 4,
+        ("what receives: messages a second, in batches", "the most that any side sent"): 10,
+    }
+
+
 def test_what_the_shortest_file_takes_is_taken_off_a_sent_file() -> None:
     shorts = [Usage(seconds, 0.2, None) for seconds in (0.4, 0.5, 3)]
     came = Found(200, 100_100, 100_100, 1, compressed=100, refused=0, busy_seconds=1)
