@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check unit lint types layers generate wheel bench-sandbox bench-plan bench-delivery soak clean help
+.PHONY: demo test check unit lint types layers generate wheel bench bench-scale bench-sandbox bench-plan bench-delivery soak clean help
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -50,6 +50,12 @@ layers: .venv/test
 
 generate: .venv/test ## write anew what is generated: snapshots and the README's tables
 	$(BIN)/python scripts/generate.py
+
+bench: .venv/test ## measure all of it beside other libraries: make bench BENCH="--only stdio"
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+bench-scale: .venv/test ## measure 1 to 64 writers that share a rate: make bench-scale BENCH="--limit 20"
+	$(BIN)/python benchmarks/scale.py $(BENCH)
 
 bench-sandbox: .venv/run ## measure the sandbox beside a bare route: make bench-sandbox BENCH="--rounds 3"
 	$(BIN)/python benchmarks/sandbox.py $(BENCH)

@@ -5,34 +5,33 @@
 Every round measures each side once, in turn, so that a slow hour slows all; figures are medians of the rounds, with the
 least and the most, and ratios are those within a round. Each side is a process of its own. Calls go through `dispatch`,
 the function that every surface calls, without a surface. What receives is one process that reads whole requests and
-keeps nothing; its own ceiling, asked by a plain socket loop on eight connections, is measured beside the others. The
+no more; its own ceiling, asked by a plain socket loop on eight connections, is measured beside the others. The
 limit of 1,000 requests a second, which is Segment's own, is raised: it is not what is measured.
 """
 
 import argparse
 import asyncio
 import json
-import multiprocessing
 import os
 import platform
-import re
-import socket
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
-from sandbox import rate, serving
+from calls import Figures, arguments, hammered, latencies
+from processes import apart
+from receiver import receiving
+from sandbox import rate
+from single import KEY, bare, chosen
 
-from segment_tools import Segment, Settings, wire
+from segment_tools import Segment, Settings
 from segment_tools.functions import dispatch
 from segment_tools.outbox import Entry, open_outbox
 from segment_tools.storage.moments import now
@@ -43,84 +42,17 @@ PAIRS = 4
 SLOW_COMMITS = 1000
 """Commits a second below which the disk, and not the processor, is what they wait for."""
 RESULTS = Path(__file__).parent / "results" / "delivery.json"
-KEY = "benchmark"
-Figures = dict[str, float]
-
-
-class Receiver(asyncio.Protocol):
-    """Answers each request on a connection as Segment does, so many seconds after its last byte."""
-
-    ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"success":true}'
-
-    def __init__(self, delay: float) -> None:
-        self._delay = delay
-        self._got = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """What asyncio calls first."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """What asyncio calls for each piece of what arrived."""
-        self._got += data
-        while (head := self._got.find(b"\r\n\r\n")) >= 0:
-            length = re.search(rb"content-length: *([0-9]+)", self._got[:head], re.IGNORECASE)
-            whole = head + 4 + (int(length[1]) if length else 0)
-            if len(self._got) < whole:
-                return
-            del self._got[:whole]
-            if self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._transport.write, self.ANSWER)
-            else:
-                self._transport.write(self.ANSWER)
-
-
-def receiver(listener: socket.socket, delay_ms: int) -> None:
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Receiver(delay_ms / 1000), sock=listener)
-        await server.serve_forever()
-
-    asyncio.run(serve())
-
-
-def arguments(number: int) -> dict[str, Any]:
-    """A purchase, as an agent reports it: about 400 bytes on the wire."""
-    properties = {"orderId": f"order-{number}", "revenue": 19.99, "currency": "USD", "coupon": "AUTUMN"}
-    return {"event": "Order Completed", "userId": f"user-{number}", "properties": properties}
-
-
-async def hammered(call: Callable[[int], Awaitable[object]], in_flight: int, seconds: float) -> Figures:
-    """Calls a second, and how long each took, with so many callers who each wait for their answer."""
-    numbers, took = count(), list[float]()
-    for _ in range(in_flight):
-        await call(next(numbers))
-    start = time.perf_counter()
-
-    async def caller() -> None:
-        while (begun := time.perf_counter()) < start + seconds:
-            await call(next(numbers))
-            took.append(time.perf_counter() - begun)
-
-    await asyncio.gather(*(caller() for _ in range(in_flight)))
-    return {"per_second": len(took) / (time.perf_counter() - start), **_latencies(took)}
-
-
-def _latencies(took: list[float]) -> Figures:
-    cuts = statistics.quantiles(took, n=100, method="inclusive") if len(took) > 1 else took * 99
-    return {"p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000}
 
 
 async def ours(side: str, url: str, in_flight: int, seconds: float) -> Figures:
     """Tool calls, and for what goes by way of the outbox how many a second have arrived once it is empty."""
     with tempfile.TemporaryDirectory() as folder:
-        chosen = {"SEGMENT_DATA_PLANE_URL": url, "SEGMENT_WRITE_KEY": KEY, "SEGMENT_REQUESTS_PER_SECOND": "100000"}
+        settings = chosen(url)
         if side != "direct":
-            chosen["SEGMENT_OUTBOX"] = f"sqlite:///{folder}/outbox.db"
+            settings["SEGMENT_OUTBOX"] = f"sqlite:///{folder}/outbox.db"
         if side == "queued":
-            chosen["SEGMENT_DELIVERY"] = "queued"
-        async with Segment(Settings.from_env(environ=chosen)) as segment:
+            settings["SEGMENT_DELIVERY"] = "queued"
+        async with Segment(Settings.from_env(environ=settings)) as segment:
 
             async def call(number: int) -> None:
                 result = await dispatch("segment_track", arguments(number), segment)
@@ -141,19 +73,6 @@ async def _emptied(segment: Segment) -> None:
         await asyncio.sleep(0.005)
 
 
-async def bare(url: str, in_flight: int, seconds: float) -> Figures:
-    """One shared client that posts the bytes which a tool call makes, and looks at the status."""
-    message = {"type": "track", **arguments(1)}
-    body = wire.single(wire.stamped(message, "0" * 36, "2026-11-23T12:00:00.123Z"), "2026-11-23T12:00:00.123Z").body
-    headers = wire.headers(KEY, 0)
-    async with httpx.AsyncClient(timeout=30) as client:
-
-        async def call(_: int) -> None:
-            (await client.post(f"{url}/v1/track", content=body, headers=headers)).raise_for_status()
-
-        return await hammered(call, in_flight, seconds)
-
-
 def library(url: str, side: str, seconds: float, queue: int) -> Figures:
     """Segment's own library: each call sent at once, or all put into its queue, in memory, and flushed."""
     analytics: Any = import_module("segment.analytics.client")  # it has no types
@@ -166,7 +85,7 @@ def library(url: str, side: str, seconds: float, queue: int) -> Figures:
         client.track(given["userId"], given["event"], given["properties"])
         took.append(time.perf_counter() - begun)
     client.flush()
-    return {"per_second": len(took) / (time.perf_counter() - start), **_latencies(took)}
+    return {"per_second": len(took) / (time.perf_counter() - start), **latencies(took)}
 
 
 def side_of(side: str, url: str, in_flight: int, seconds: float, queue: int) -> Figures:
@@ -210,21 +129,6 @@ def durable(in_flight: int, seconds: float) -> float:
     return asyncio.run(add())
 
 
-def apart(work: Callable[..., Any], *given: Any) -> Any:
-    """What the work finds in a process of its own."""
-    fork = multiprocessing.get_context("fork")
-    theirs, ours_ = fork.Pipe(duplex=False)
-    process = fork.Process(target=lambda: ours_.send(work(*given)), daemon=True)
-    process.start()
-    ours_.close()
-    try:
-        return theirs.recv()
-    except EOFError:
-        raise SystemExit(f"{work.__name__} failed") from None
-    finally:
-        process.join()
-
-
 def cells() -> list[tuple[str, int, int]]:
     """Every side, with how many calls in flight, and how late the answers."""
     return [
@@ -241,12 +145,12 @@ def measured(rounds: int, seconds: float, queue: int) -> dict[str, Any]:
     more: dict[str, list[float]] = {"ceiling": [], "one_by_one": [], "durable": []}
     for _ in range(rounds):
         for delay in DELAYS_MS:
-            with serving(receiver, delay) as port:
+            with receiving(delay) as receiver:
                 for side, in_flight, _ in (cell for cell in cells() if cell[2] == delay):
-                    figures = apart(side_of, side, f"http://127.0.0.1:{port}", in_flight, seconds, queue)
+                    figures = apart(side_of, side, receiver.url, in_flight, seconds, queue)
                     found[name_of(side, in_flight, delay)].append(figures)
                 if not delay:
-                    more["ceiling"].append(rate(port, "/v1/track", 1, seconds))
+                    more["ceiling"].append(rate(receiver.port, "/v1/track", 1, seconds))
         for _ in range(PAIRS):  # one right after the other: what a commit costs on a shared disk changes by the second
             more["one_by_one"].append(apart(one_by_one, seconds / PAIRS))
             more["durable"].append(apart(durable, 32, seconds / PAIRS))

@@ -17,12 +17,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from processes import serving
 
 CONNECTIONS = 8
 BATCH = 100
@@ -79,23 +80,6 @@ def sandbox(listener: socket.socket, folder: str) -> None:
     store = Store(Path(folder) / "sandbox.db")
     settle()
     server(store, Options()).run(sockets=[listener])
-
-
-@contextmanager
-def serving(serve: Callable[..., None], *arguments: Any) -> Generator[int]:
-    """The port of a server in a process of its own."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(2048)
-    process = multiprocessing.get_context("fork").Process(target=serve, args=(listener, *arguments), daemon=True)
-    process.start()
-    try:
-        port = listener.getsockname()[1]
-        listener.close()
-        yield port
-    finally:
-        process.kill()
-        process.join()
 
 
 def asked(port: int, path: str, batch: int, first: int, seconds: float, result: Connection) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 from pathlib import Path
 
 from context_cost import table as context_table
@@ -11,6 +12,9 @@ from segment_tools.settings import TOOLSETS, Settings
 from segment_tools.tools import TOOLS, definition
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+import figures  # noqa: E402 - it stands beside what is measured
+
 DOCUMENTS = {"S0": "Flows app", "S1": "AACFlow", "S2": "GoInsight", "S3": "Indite block", "S4": "Tray connector"}
 
 CHOSEN = Settings.from_env(
@@ -98,7 +102,27 @@ def warnings_table() -> str:
     return "\n".join(lines)
 
 
+SPEED = ROOT / "benchmarks" / "results" / "bench.json"
+
+
+def speed_table() -> str:
+    """The bars with the figures of the stored run, and what it ran on; that there is none, before the first."""
+    if not SPEED.exists():
+        return "No run is stored yet; `make bench` makes one."
+    stored = json.loads(SPEED.read_text(encoding="utf-8"))
+    if stored["quick"]:
+        raise SystemExit(f"{SPEED.name} is of a quick run, whose figures tell nothing: run `make bench`")
+    on = f"{stored['system']}, {stored['processor']}, {stored['cores']} cores, Python {stored['python']}"
+    told = f"{stored['when'][:10]}, {on}; medians of {stored['rounds']} rounds, with the least and the most."
+    lines = ["| figure | of | bar | measured | |", "|---|---|---|---|---|"]
+    for bar in stored["bars"]:
+        cells = (bar["figure"], bar["against"], figures.wanted(bar), figures.shown(bar), figures.verdict(bar))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([f"![How fast it is]({SPEED.with_suffix('.svg').relative_to(ROOT)})", "", told, "", *lines])
+
+
 TABLES = {
+    "speed": speed_table,
     "tools": tool_table,
     "context": context_table,
     "warnings": warnings_table,

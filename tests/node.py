@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from support import ROOT
-
+ROOT = Path(__file__).parent.parent
 WANTED = Path(__file__).parent / "conformance" / "package.json"
 INSTALLED = ROOT / ".cache" / "conformance"
 INSTALL_SECONDS = 240
