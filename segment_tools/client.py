@@ -121,7 +121,8 @@ class Segment:
             _ = self.audit
         self._sender.start()
         self._plans.start()
-        self._warming = asyncio.get_running_loop().call_later(WARM_SECONDS, Thread(target=load).start)
+        if not self.settings.dry_run:
+            self._warming = asyncio.get_running_loop().call_later(WARM_SECONDS, Thread(target=load).start)
 
     @property
     def courier(self) -> Courier | None:

@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 from support import KEY, WAIT, Time, Upstream, accepting, answering, arrived, facts, foreign, program, settings
 
-from segment_tools import NotConfigured, Segment, Track
+from segment_tools import NotConfigured, Segment, Track, Transport
+from segment_tools.gathering import AT_ONCE
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import build, http_app
 
@@ -180,6 +181,33 @@ async def test_what_is_refused_before_sending_is_counted_once(
     found = measured()
     assert counted(found) == {"refused": count}
     assert found["segment.messages.refused"] == {(("error.type", kind),): count}
+
+
+async def test_calls_that_leave_together_are_linked_to_their_request(
+    spans: Callable[[], dict[str, ReadableSpan]],
+) -> None:
+    opened, asked = asyncio.Event(), list[httpx.Request]()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        await opened.wait()
+        return httpx.Response(200, json={"success": True})
+
+    transport = Transport("https://api.segment.io", httpx.MockTransport(answer))
+    async with Segment(settings(), transport=transport) as segment:
+        sends = [segment.send(Track(event="A", user_id=f"u{number}")) for number in range(AT_ONCE + 3)]
+        calls = [asyncio.create_task(each) for each in sends]
+        await until(lambda: len(asked) == AT_ONCE)
+        opened.set()
+        receipts = await asyncio.gather(*calls)
+    ended = spans()
+    together = ended["gather segment"]
+    assert (together.parent, (together.attributes or {})["messaging.batch.message_count"]) == (None, 3)
+    assert ended["POST /v1/batch"].parent == together.get_span_context()
+    assert len({link.context.trace_id for link in together.links}) == 3
+    last = ended["send segment"]
+    assert last.get_span_context().trace_id in {link.context.trace_id for link in together.links}
+    assert (last.attributes or {})["messaging.message.id"] == receipts[-1].message_ids[0]
 
 
 async def test_a_message_goes_through_the_outbox(
