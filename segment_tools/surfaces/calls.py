@@ -1,7 +1,7 @@
 """Who calls: what a host's own retry of a call has in common with the call, and which session it belongs to."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -22,28 +22,25 @@ class Calls:
         self._lasting, self._now = lasting, now
         self._process = str(uuid4())
 
-    def named(self, context: ServerRequestContext[Any, Any]) -> str | None:
-        """A name for the request: the same when it comes again."""
-        if context.request_id is None:
-            return None
-        return f"{self._origin(context)}\0{context.request_id!r}"
+    def of(self, context: ServerRequestContext[Any, Any]) -> tuple[str | None, Origin]:
+        """A name for the request, the same when it comes again, and whose it is.
 
-    def _origin(self, context: ServerRequestContext[Any, Any]) -> str:
-        if self._lasting:
-            return self._process
-        window = int(self._now().timestamp()) // WINDOW_SECONDS
-        return f"{window}\0{self._client(context)}"
-
-    def from_whom(self, context: ServerRequestContext[Any, Any]) -> Origin:
-        """The session of the request: the connection where it lasts, else the client as its headers tell it apart."""
+        A session is the connection where it lasts, else the client as its headers tell it apart.
+        """
+        headers = getattr(context.request, "headers", {})
+        session = self._process if self._lasting else self._client(headers)
         params = context.session.client_params
         known = f"{params.client_info.name} {params.client_info.version}" if params else ""
-        headers = getattr(context.request, "headers", {})
-        session = self._process if self._lasting else self._client(context)
-        return Origin(session, known or headers.get("user-agent", ""), str(context.request_id))
+        whose = Origin(session, known or headers.get("user-agent", ""), str(context.request_id))
+        return self._name(context.request_id, session), whose
+
+    def _name(self, request: object, session: str) -> str | None:
+        if request is None:
+            return None
+        origin = session if self._lasting else f"{int(self._now().timestamp()) // WINDOW_SECONDS}\0{session}"
+        return f"{origin}\0{request!r}"
 
     @staticmethod
-    def _client(context: ServerRequestContext[Any, Any]) -> str:
-        headers = getattr(context.request, "headers", {})
+    def _client(headers: Mapping[str, str]) -> str:
         client = "\0".join(headers.get(name, "") for name in ("authorization", "user-agent", "mcp-session-id"))
         return hashlib.sha256(client.encode(errors="surrogateescape")).hexdigest()

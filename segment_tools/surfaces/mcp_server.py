@@ -126,8 +126,8 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
                 await context.session.report_progress(progress, total, message)
 
         asking = consent and consent.asking(context, params)
-        whose = calls.from_whom(context)
-        result = await dispatch(params.name, params.arguments, segment, told, calls.named(context), whose, asking)
+        name, whose = calls.of(context)
+        result = await dispatch(params.name, params.arguments, segment, told, name, whose, asking)
         return asking.open if asking and asking.open else _shown(result)
 
     consent = None

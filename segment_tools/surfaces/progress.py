@@ -45,8 +45,13 @@ class ByProgress:
         if read[-1].get("more_body"):
             await app(scope, _replayed(read, receive), send)
             return
-        sends = any(name in body for name in self._finished)
-        await self._attended(app, scope, read, receive, send, sends=sends)
+        answer = _Answer(send)
+        if any(name in body for name in self._finished):
+            # Whether somebody listens or not: two tasks fewer for each message.
+            await app(scope, _replayed(read, receive), answer)
+        elif not await self._attended(app, scope, read, receive, answer):
+            return
+        await answer.end(scope, receive)
 
     async def end(self) -> None:
         """Cancel what still runs in a moment, but for what sends, so that the server can end."""
@@ -55,42 +60,49 @@ class ByProgress:
             running.cancel()
 
     async def _attended(
-        self, app: ASGIApp, scope: Scope, read: list[Message], receive: Receive, send: Send, *, sends: bool
-    ) -> None:
-        """Answer, as long as somebody listens."""
+        self, app: ASGIApp, scope: Scope, read: list[Message], receive: Receive, answer: "_Answer"
+    ) -> bool:
+        """Answer, as long as somebody listens; whether somebody still does."""
         gone = anyio.Event()
-        last: list[Message] = []
 
         async def listen() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
             gone.set()
-            if not sends:
-                tasks.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
 
         async def waited() -> Message:
             await gone.wait()
             return {"type": "http.disconnect"}
 
-        async def noted(message: Message) -> None:
-            last[:] = [message]
-            await send(message)
-
         async with anyio.create_task_group() as tasks:
-            if not sends:
-                self._running.add(tasks.cancel_scope)
+            self._running.add(tasks.cancel_scope)
             try:
                 tasks.start_soon(listen)
-                await app(scope, _replayed(read, waited), noted)
+                await app(scope, _replayed(read, waited), answer)
                 tasks.cancel_scope.cancel()
             finally:
                 self._running.discard(tasks.cancel_scope)
-        if gone.is_set():
-            return
-        if not last:
-            await _ENDING(scope, receive, send)
-        elif last[0]["type"] == "http.response.start" or last[0].get("more_body"):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return not gone.is_set()
+
+
+class _Answer:
+    """Where an application sends its answer; one that it could not end, since the server ends, is ended."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._last: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        self._last = message
+        await self._send(message)
+
+    async def end(self, scope: Scope, receive: Receive) -> None:
+        """Send what is missing of it, if anything is."""
+        if self._last is None:
+            await _ENDING(scope, receive, self._send)
+        elif self._last["type"] == "http.response.start" or self._last.get("more_body"):
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 _ENDING = JSONResponse({"error": "The server is ending. Try again."}, 503)
