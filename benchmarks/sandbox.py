@@ -8,9 +8,7 @@ least and the most. Servers are processes of their own, asked over loopback by o
 
 import argparse
 import json
-import multiprocessing
 import os
-import selectors
 import socket
 import statistics
 import sys
@@ -19,11 +17,11 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from processes import serving
+from calls import Figures, post, posted
+from processes import apart, serving
 
 CONNECTIONS = 8
 BATCH = 100
@@ -82,45 +80,17 @@ def sandbox(listener: socket.socket, folder: str) -> None:
     server(store, Options()).run(sockets=[listener])
 
 
-def asked(port: int, path: str, batch: int, first: int, seconds: float, result: Connection) -> None:
-    """Ask on all connections, each as soon as it was answered; sends back the requests a second."""
-    made = _requests(port, path, batch, first)
-    waiting = selectors.DefaultSelector()
-    for _ in range(CONNECTIONS):
-        connection = socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(next(made))
-        waiting.register(connection, selectors.EVENT_READ)
-    answered, start = 0, time.perf_counter()
-    while (now := time.perf_counter()) - start < seconds:
-        for key, _ in waiting.select(1):
-            each: Any = key.fileobj
-            answer = each.recv(65536)
-            if answer.startswith(b"HTTP/1.1 ") and b" 200 " not in answer[:16]:
-                raise SystemExit(answer.decode(errors="replace"))
-            if answer.endswith(b"}"):
-                answered += 1
-                each.sendall(next(made))
-    result.send(answered / (now - start))
-
-
 def _requests(port: int, path: str, batch: int, first: int) -> Iterator[bytes]:
     """Requests whose messages have ids of their own, so that none is a repeat."""
     items = [{**message(index), "messageId": "%032x"} for index in range(batch)]
     body = json.dumps({"batch": items, "sentAt": "2026-11-23T12:00:00.123Z"} if batch > 1 else items[0])
+    # `post` is not asked each time: what is asked with must cost little.
     length = len(body % tuple(range(batch)))
-    lines = (
-        f"POST {path} HTTP/1.1",
-        f"Host: 127.0.0.1:{port}",
-        "Authorization: Basic azo=",
-        "Content-Type: application/json",
-        f"Content-Length: {length}",
-    )
-    template = "\r\n".join(lines) + "\r\n\r\n" + body
+    head = post(port, path, b"0" * length)[:-length].decode()
     number = first
     while True:
         # Multiplied by an odd number every id stays one of its own, and they come in no order, as real ones do.
-        yield (template % tuple((each * _ODD) % 2**128 for each in range(number, number + batch))).encode()
+        yield (head + body % tuple((each * _ODD) % 2**128 for each in range(number, number + batch))).encode()
         number += batch
 
 
@@ -129,16 +99,9 @@ _ODD = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
 def rate(port: int, path: str, batch: int, seconds: float) -> float:
     """Requests a second."""
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    asker = multiprocessing.get_context("fork").Process(
-        target=asked, args=(port, path, batch, time.time_ns(), seconds, theirs), daemon=True
-    )
-    asker.start()
-    if not ours.poll(START_SECONDS + seconds):
-        raise SystemExit("no answer")
-    found: float = ours.recv()
-    asker.join()
-    return found
+    requests = _requests(port, path, batch, time.time_ns())
+    found: Figures = apart(posted, port, requests, CONNECTIONS, seconds)
+    return found["per_second"]
 
 
 def spread(values: list[float], unit: str) -> str:

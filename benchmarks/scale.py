@@ -5,9 +5,9 @@
 Segment asks a workspace for no more than 1,000 requests a second. That is scaled down here, to 50 unless told
 otherwise, since all writers and the receiver share this machine; the receiver answers what is above it with 429, as
 Segment does. A writer is a client of its own that sends one batch after the other, each answered after 200 ms: alone it
-sends less than 5 requests a second. The rate is shared through a Redis server, as with `SEGMENT_RATE_LIMIT`; beside it,
-the same writers without one. A share is that of what so many writers could send each as fast as one alone, or of the
-limit where that is less.
+sends less than 5 requests a second. Batches are small, so that 64 writers find room on one machine. The rate is shared
+through a Redis server, as with `SEGMENT_RATE_LIMIT`; beside it, the same writers without one. A share is that of what
+so many writers could send each as fast as one alone, or of the limit where that is less.
 """
 
 import argparse

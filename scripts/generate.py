@@ -114,7 +114,7 @@ def speed_table() -> str:
         raise SystemExit(f"{SPEED.name} is of a quick run, whose figures tell nothing: run `make bench`")
     on = f"{stored['system']}, {stored['processor']}, {stored['cores']} cores, Python {stored['python']}"
     told = f"{stored['when'][:10]}, {on}; medians of {stored['rounds']} rounds, with the least and the most."
-    lines = ["| figure | of | bar | measured | |", "|---|---|---|---|---|"]
+    lines = ["| figure | against | bar | measured | |", "|---|---|---|---|---|"]
     for bar in stored["bars"]:
         cells = (bar["figure"], bar["against"], figures.wanted(bar), figures.shown(bar), figures.verdict(bar))
         lines.append(f"| {' | '.join(cells)} |")
