@@ -257,11 +257,27 @@ values = st.recursive(
     scalars, lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3)
 )
 names = st.sampled_from(
-    ["revenue", "price", "currency", "products", "total", "orderId", "order_id", "createdAt", "created_at", "firstName", "last_name", "email", "name"]
+    [
+        "revenue",
+        "price",
+        "currency",
+        "products",
+        "total",
+        "orderId",
+        "order_id",
+        "createdAt",
+        "created_at",
+        "firstName",
+        "last_name",
+        "email",
+        "name",
+    ]
 )
 objects = st.dictionaries(names | st.text(max_size=5), values, max_size=6)
 contexts = st.dictionaries(
-    st.sampled_from(["ip", "locale", "library", "page", "device", "groupId", "timezone", "consent", "traits", "campaign", "own"]),
+    st.sampled_from(
+        ["ip", "locale", "library", "page", "device", "groupId", "timezone", "consent", "traits", "campaign", "own"]
+    ),
     values | objects | st.fixed_dictionaries({"name": st.text(max_size=5)}),
     max_size=4,
 )
@@ -269,7 +285,8 @@ times = st.one_of(
     st.datetimes().map(lambda moment: moment.isoformat() + "Z"),
     st.datetimes().map(lambda moment: moment.isoformat(" ")),
     st.from_regex(
-        r"20[0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9](:[0-6][0-9](\.[0-9]{1,9})?)?(Z|z|[+-][0-9]{2}:?[0-9]{2})?",
+        r"20[0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9](:[0-6][0-9](\.[0-9]{1,9})?)?"
+        r"(Z|z|[+-][0-9]{2}:?[0-9]{2})?",
         fullmatch=True,
     ),
 )

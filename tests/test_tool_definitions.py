@@ -26,6 +26,7 @@ BUDGETS = {
     "profiles": (12_000, 17_000),
     "connection": (3_900, 6_300),
     "plan": (600, 1_250),
+    "bulk": (2_100, 4_000),
 }
 """Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""
 

@@ -46,12 +46,16 @@ class Places:
 
     checkpoint: Path | None
     rejected: Path | None
+    name: str
+    """What the checkpoint calls the file: beside it, its own name, so that both may be moved together."""
 
     @staticmethod
     def beside(file: Path) -> "Places":
         """Beside the file."""
         return Places(
-            file.with_name(f"{file.name}.checkpoint"), file.with_name(f"{plain_name(file.name)}.rejected.jsonl")
+            file.with_name(f"{file.name}.checkpoint"),
+            file.with_name(f"{plain_name(file.name)}.rejected.jsonl"),
+            file.name,
         )
 
 
@@ -116,7 +120,7 @@ async def _imported(
     checkpoint: Checkpoint | None,
     watch: Watch,
 ) -> Imported:
-    of, key = _identity(source, plan, means), source.name
+    of, key = _identity(source, plan, means), places.name
     known = checkpoint.known(key) if checkpoint and not plan.again else None
     if known:
         _check_same(known[0], of, source)

@@ -120,8 +120,7 @@ class Partition:
         for late in self._packer.late(last):
             await self._ship(late)
         self._judged(last, block, blank, refused)
-        if self._tasks:
-            await asyncio.sleep(0)  # let answers in, and requests out
+        await asyncio.sleep(0)  # let answers in, requests out, and others have their turn
 
     def _judged(self, last: int, block: Block, blank: int, refused: Sequence[Rejection]) -> None:
         state = self.state

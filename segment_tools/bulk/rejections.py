@@ -44,7 +44,7 @@ class RejectedRows:
 
     def _opened(self) -> BinaryIO:
         try:
-            number = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            number = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
             file = self._file = os.fdopen(number, "r+b")
             file.truncate(self._kept)
             file.seek(0, os.SEEK_END)
@@ -86,7 +86,7 @@ def reason(problem: Problem) -> dict[str, str]:
 
 def _row(row: bytes) -> Any:
     """The row as JSON where it is an object of JSON, else as text."""
-    text = row.decode("utf-8", "replace")
+    text = row.decode("utf-8", "replace").rstrip("\r")
     try:
         found: object = json.loads(text, parse_constant=_refused)
         to_json(found)

@@ -8,15 +8,14 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.files import Imported, Places, Plan, import_file, preview
 from segment_tools.bulk.mapping import mapping_of
 from segment_tools.bulk.partition import Manner
-from segment_tools.bulk.rejections import reason
+from segment_tools.bulk.results import numbers, shown
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.sending import Route, route_of
@@ -40,7 +39,7 @@ def run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int
     names = _names(given.files)
     plan = _plan(given, settings)
     if given.preview or plan.columns.given or _any_table(names, plan):
-        _previewed(names, plan, say)
+        _previewed(names, plan, say, sys.stdout if given.preview else sys.stderr)
         if given.preview:
             return DONE
         if not (given.yes or plan.manner.dry_run):
@@ -100,7 +99,7 @@ def _file(name: str) -> Generator[BinaryIO]:
         yield file
 
 
-def _previewed(names: Sequence[str], plan: Plan, say: Callable[[str], None]) -> None:
+def _previewed(names: Sequence[str], plan: Plan, say: Callable[[str], None], to: TextIO) -> None:
     """Show the first rows of the first file as messages."""
     name = names[0]
     if name == STDIN:
@@ -108,12 +107,12 @@ def _previewed(names: Sequence[str], plan: Plan, say: Callable[[str], None]) -> 
         return
     with _file(name) as file:
         rows, unused = preview(name, file, plan, SHOWN_ROWS)
-    print(f"{name}, its first rows as messages:")
+    print(f"{name}, its first rows as messages:", file=to)
     for number, row in rows:
-        print(f"  {number}: {row.decode(errors='replace')}")
+        print(f"  {number}: {row.decode(errors='replace')}", file=to)
     if unused:
-        print(f"  not sent: {', '.join(unused)} (map them, or all that is left with --map properties=*)")
-    sys.stdout.flush()
+        print(f"  not sent: {', '.join(unused)} (map them, or all that is left with --map properties=*)", file=to)
+    to.flush()
 
 
 def _agreed(names: Sequence[str]) -> None:
@@ -174,9 +173,10 @@ async def _one(
 
 
 def _places(name: str, given: Namespace) -> Places:
-    beside = Places(None, Path("stdin.rejected.jsonl")) if name == STDIN else Places.beside(Path(name))
+    beside = Places(None, Path("stdin.rejected.jsonl"), STDIN) if name == STDIN else Places.beside(Path(name))
     chosen = Path(given.checkpoint) if given.checkpoint else beside.checkpoint
-    return replace(beside, checkpoint=chosen, rejected=Path(given.rejected) if given.rejected else beside.rejected)
+    named = str(Path(name).resolve()) if given.checkpoint and name != STDIN else beside.name
+    return Places(chosen, Path(given.rejected) if given.rejected else beside.rejected, named)
 
 
 def _lines(name: str, done: Imported, plan: Plan) -> Iterator[str]:
@@ -204,35 +204,6 @@ def _report(name: str, done: Imported | None, error: SegmentError | None) -> dic
     if error:
         found["error"] = {"code": error.code, "message": str(error)}
     return found
-
-
-def shown(done: Imported) -> dict[str, object]:
-    """What became of a file, as JSON."""
-    first = [{"row": each.number, **reason(each.problems[0])} for each in done.first]
-    return {
-        **numbers(done.counts),
-        "resumedAt": done.resumed,
-        "importedBefore": done.before,
-        **({"rejectedFile": str(done.rejected)} if done.rejected else {}),
-        **({"firstRejections": first} if first else {}),
-    }
-
-
-def numbers(counts: Counts) -> dict[str, object]:
-    """The counts as JSON."""
-    return {
-        "rows": counts.rows,
-        "accepted": counts.accepted,
-        "rejected": counts.rejected,
-        "requests": counts.requests,
-        "bytes": counts.bytes,
-        "sentBytes": counts.sent_bytes,
-        "messages": [
-            {"type": kind, **({"event": event} if event else {}), "count": number}
-            for (kind, event), number in counts.kinds.most_common()
-        ],
-        "warnings": dict(counts.warnings),
-    }
 
 
 def _summary(counts: Counts, reports: Sequence[dict[str, object]]) -> dict[str, object]:
