@@ -314,7 +314,7 @@ def test_a_table_is_mapped_and_typed(run: Command, sandbox: Sandbox, tmp_path: P
         "--map", "properties=*",
     ]  # fmt: skip
     found = run.summary(path, *options, "--yes", code=1)
-    first, second = arrived(sandbox)
+    first, second = sorted(arrived(sandbox), key=lambda each: each["userId"])
     assert first["userId"] == "007"
     assert first["properties"] == {"total": 19.9, "paid": True, "note": 'two\nlines; and "quotes"'}
     assert first["originalTimestamp"] == "2026-01-02T03:00:00.000Z"
