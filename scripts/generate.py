@@ -23,6 +23,7 @@ CHOSEN = Settings.from_env(
         "SEGMENT_WEBHOOK_SECRET": "any",
         "SEGMENT_PROFILE_TOKEN": "any",
         "SEGMENT_SPACE_ID": "spa_1",
+        "SEGMENT_IMPORT_DIR": ".",
     }
 )
 """Settings under which every tool is offered."""

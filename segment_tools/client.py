@@ -24,7 +24,7 @@ from segment_tools.plan_source import PlanSource
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt
 from segment_tools.reception import Reception
-from segment_tools.sending import Messages, Sender, route_of
+from segment_tools.sending import Means, Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
 from segment_tools.spec.advice import Quiet
@@ -159,6 +159,11 @@ class Segment:
         if self._audit is None:
             self._audit = Audit(settings.audit_log, settings.audit_max_bytes, required=settings.audit_required)
         return self._audit
+
+    @property
+    def means(self) -> Means:
+        """What this client sends with, for imports of files."""
+        return Means(self.settings, self._outside, self._plane, self._sender, self.guard)
 
     @property
     def outside(self) -> Surroundings:

@@ -111,6 +111,8 @@ class DataPlane:
         self, request: wire.Request, write_key: str, token: str | None, number: int, until: float
     ) -> wire.Answer:
         sent = wire.headers(write_key, number, token)
+        if request.gzipped:
+            sent["Content-Encoding"] = "gzip"
         if number:
             telemetry.retried(request.count)
         return await self._noted(self._transport.post(request.path, request.body, sent, self._left(until)))

@@ -27,6 +27,7 @@ from segment_tools.errors import (
     told,
 )
 from segment_tools.gathering import Gathering, Outgoing
+from segment_tools.guard import Guard
 from segment_tools.outbox import Entry, Known, Outbox, open_outbox
 from segment_tools.plan_source import PlanSource
 from segment_tools.receipt import Receipt, Warned
@@ -40,7 +41,7 @@ from segment_tools.spec.privacy import Redaction, has_consent, no_consent
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.spec.tracking_plan import violations
 from segment_tools.spec.wording import Violation
-from segment_tools.stamping import Stamped, derived, stamped
+from segment_tools.stamping import Derive, Stamped, derived, stamped
 
 Messages = Sequence[Mapping[str, Any]]
 ToRequests = Callable[[Messages, str, str | None], list[wire.Request]]
@@ -59,6 +60,17 @@ class Route:
     write_key: str = field(repr=False)
     name: str | None
     """None for a call's own key, which is not kept anywhere: what cannot be sent now cannot be sent later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a client sends with, for who sends in another way than by calls."""
+
+    settings: Settings
+    outside: Surroundings
+    plane: DataPlane
+    sender: "Sender"
+    guard: Guard
 
 
 class Sender:
@@ -140,7 +152,8 @@ class Sender:
         watched: telemetry.Call,
     ) -> Receipt:
         now = self._outside.now()
-        done, remarks = await self._prepared(messages, indices, call, now)
+        derive = derived(call) if call is not None and self._settings.derive_message_id else None
+        done, remarks = await self._prepared(messages, indices, replace(self._outside, now=lambda: now), derive)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
             return self._unsent(receipt, done, to_requests, now)
@@ -162,12 +175,31 @@ class Sender:
             raise InvalidMessage(problems)
         return redacted
 
+    @property
+    def secrets(self) -> Secrets:
+        """What messages are searched for."""
+        return self._secrets
+
+    @property
+    def quiet(self) -> Quiet:
+        """Which warnings are not given."""
+        return self._quiet()
+
+    async def ready(self, message: AnyMessage, derive: Derive, outside: Surroundings) -> tuple[Stamped, list[Warned]]:
+        """One message of many as it may leave, and what is to be said of it; `outside` says the time, and makes ids.
+
+        Raises:
+            InvalidMessage: `send` would, too.
+        """
+        done, remarks = await self._prepared([message], [None], outside, derive)
+        return done[0], remarks
+
     async def preview(
         self, messages: Sequence[AnyMessage], indices: Sequence[int | None], to_requests: ToRequests
     ) -> Receipt:
         """What a dry run of the same call answers, under any settings: without a key, and nothing is kept of it."""
         now = self._outside.now()
-        done, remarks = await self._prepared(messages, indices, None, now)
+        done, remarks = await self._prepared(messages, indices, replace(self._outside, now=lambda: now), None)
         receipt = Receipt("dry_run", tuple(each.fields for each in done), warnings=tuple(remarks))
         return self._unsent(receipt, done, to_requests, now)
 
@@ -181,17 +213,20 @@ class Sender:
         return replace(receipt, status="dry_run", requests=bodies, sizes=tuple(len(each.body) for each in requests))
 
     async def _prepared(
-        self, messages: Sequence[AnyMessage], indices: Sequence[int | None], call: str | None, now: datetime
+        self,
+        messages: Sequence[AnyMessage],
+        indices: Sequence[int | None],
+        outside: Surroundings,
+        derive: Derive | None,
     ) -> tuple[list[Stamped], list[Warned]]:
         """The messages as they may leave: nothing but this is sent, kept, remembered, logged or shown."""
         generate = self._settings.anonymous_id == "generate"
-        derive = derived(call) if call is not None and self._settings.derive_message_id else None
         redacted = [self._redaction.of(message) for message in messages]
         done, remarks = stamped(
             redacted,
             indices,
-            self._outside,
-            now,
+            outside,
+            outside.now(),
             anonymous=generate,
             derive=derive,
             judge=self._problems,

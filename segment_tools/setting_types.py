@@ -21,7 +21,7 @@ _NO_DATABASE = r"rediss?://[^/?#]*/(?![0-9]*([?#]|$)).*"
 
 TYPE, EVENT, TOOL = "type", "event", "tool"
 TYPES = ("track", "identify", "page", "screen", "group", "alias")
-WRITERS = ("batch", "outbox", "test_connection")
+WRITERS = ("batch", "outbox", "test_connection", "import_file")
 """The tools that write and are not named after a type."""
 
 

@@ -46,8 +46,13 @@ from segment_tools.setting_types import (
 )
 
 SANDBOX = "sandbox"
-TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection", "plan")
-NEEDS = {"profiles": "profile_token", "triggers": "webhook_secret", "outbox": "outbox"}
+TOOLSETS = ("tracking", "profiles", "triggers", "outbox", "connection", "plan", "bulk")
+NEEDS = {
+    "profiles": "profile_token",
+    "triggers": "webhook_secret",
+    "outbox": "outbox",
+    "bulk": "import_dir",
+}
 """What a toolset is offered with."""
 
 HOSTS = {"us": "https://api.segment.io", "eu": "https://events.eu1.segmentapis.com"}
@@ -113,7 +118,7 @@ class Settings(BaseModel):
     toolsets: Words = Field(
         default=TOOLSETS,
         description=f"Which groups of tools to offer, separated by commas: {', '.join(TOOLSETS)}. "
-        "Profiles, triggers and outbox also need what they are configured with.",
+        "Profiles, triggers, outbox and bulk also need what they are configured with.",
     )
     warnings_off: Words = Field(
         default=(),
@@ -343,6 +348,10 @@ class Settings(BaseModel):
     audit_required: bool = Field(
         default=False,
         description="`true` refuses calls while that file cannot be written.",
+    )
+    import_dir: FilePath | None = Field(
+        default=None,
+        description="The one folder whose files `segment_import_file` may read; without it there is no such tool.",
     )
 
     @classmethod

@@ -38,6 +38,8 @@ class Request:
     path: str
     body: bytes = field(repr=False)
     count: int
+    gzipped: bool = False
+    """Whether the body is, as Segment takes it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def batches(messages: Sequence[Mapping[str, Any]], sent_at: str, write_key: str 
     problems = [
         problem
         for index, (part, message) in enumerate(zip(parts, messages, strict=True))
-        if (problem := _too_large(part, message, index))
+        if (problem := too_large(part, message, index))
     ]
     if problems:
         raise TooLarge(problems)
@@ -136,11 +138,12 @@ def _chunks(parts: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
 
 
 def _check_size(body: bytes, message: Mapping[str, Any], index: int | None) -> None:
-    if problem := _too_large(body, message, index):
+    if problem := too_large(body, message, index):
         raise TooLarge([problem])
 
 
-def _too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Problem | None:
+def too_large(body: bytes, message: Mapping[str, Any], index: int | None) -> Problem | None:
+    """The problem of a message whose bytes on the wire are more than Segment takes; it names what to shorten."""
     if len(body) <= limits.MESSAGE_BYTES:
         return None
     largest = _largest(message)

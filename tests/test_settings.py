@@ -109,6 +109,7 @@ WRONG = {
     "SEGMENT_ALLOW_EVENTS": ["Order *,type:hunter2", "type:", "a\x00b"],
     "SEGMENT_DENY_EVENTS": ["type:Track", "a\nb"],
     "SEGMENT_CONFIRM": ["segment_hunter2", "type:hunter2", "segment_get_profile"],
+    "SEGMENT_IMPORT_DIR": ["hunter2\x00"],
     "SEGMENT_AUDIT_LOG": ["hunter2\x00", "a\nb"],
     "SEGMENT_AUDIT_MAX_BYTES": ["0", "1 GB"],
     "SEGMENT_AUDIT_REQUIRED": ["maybe", "true"],

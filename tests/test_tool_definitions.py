@@ -27,8 +27,9 @@ BUDGETS = {
     "triggers": (2_450, 3_900),
     "profiles": (8_900, 14_650),
     "outbox": (1_100, 2_100),
-    "connection": (3_700, 6_150),
+    "connection": (3_750, 6_250),
     "plan": (600, 1_200),
+    "bulk": (2_100, 4_000),
 }
 """Bytes of compact JSON, without and with output schemas: all of it is paid for by every model on every turn."""
 

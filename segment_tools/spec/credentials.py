@@ -119,6 +119,11 @@ class Secrets:
         # Literals alone: the regular expression engine then skips to their first letters.
         self._begins = re.compile("|".join(map(re.escape, sorted(begins))))
 
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """Texts of which one is in everything that is found, but for cards."""
+        return (*(text for _, texts, _ in _FORMS for text in texts), *self._own)
+
     def problems(self, fields: Mapping[str, Any]) -> list[Problem]:
         """A problem for each field of the message that holds a secret; none of them repeats it."""
         if not self._is_suspect(fields):

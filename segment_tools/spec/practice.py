@@ -88,7 +88,7 @@ def _of_currency(properties: Mapping[str, Any], *, semantic: bool) -> Found:
 
 def _of_traits(traits: Mapping[str, Any], context: Mapping[str, Any]) -> Found:
     for name in _CREATED:
-        if name in traits and not _is_date(traits[name]):
+        if name in traits and not is_date(traits[name]):
             yield "created_at_not_a_date", f"traits.{name}", ""
     styles = [style for name in traits if len(name) <= MOST_CHARACTERS and (style := _style(name))]
     if len(set(styles)) > 1:
@@ -96,8 +96,8 @@ def _of_traits(traits: Mapping[str, Any], context: Mapping[str, Any]) -> Found:
     yield from _local_times("traits", traits, context)
 
 
-def _is_date(value: object) -> bool:
-    """Whether it is ISO 8601, or a plausible number since 1970; what is empty says nothing."""
+def is_date(value: object) -> bool:
+    """Whether a trait that is a date is ISO 8601, or a plausible number since 1970; what is empty says nothing."""
     if isinstance(value, str):
         return not value.strip() or parse_timestamp(value) is not None
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _sandbox_options(command("sandbox", "run a Segment of your own on this machine"))
     command("demo", "call every tool against a sandbox and show what arrived; needs no account")
     _call_options(command("call", "call one tool and print its result as JSON; exits with 0 or 1"))
+    _import_options(command("import", "send the messages of files to Segment; exits with 0, 1 (some rejected) or 2"))
     _doctor_options(command("doctor", "say what is configured, whether it works, and what to mend; exits with 0 or 1"))
     _outbox_options(command("outbox", "show what is not yet delivered, and deal with what Segment refused"))
     _audit_options(command("audit", "show what was called and what became of it, from SEGMENT_AUDIT_LOG"))
@@ -160,6 +161,57 @@ def _call_options(call: argparse.ArgumentParser) -> None:
     call.add_argument("tool", help="the tool's name, such as segment_track")
     given = "its arguments as JSON; @FILE reads a file, - standard input (default: {})"
     call.add_argument("arguments", nargs="?", default="{}", help=given)
+
+
+_IMPORT_EXAMPLES = """
+examples:
+  segment-tools import events.jsonl
+  segment-tools import 'backfill/*.jsonl.gz' --json
+  segment-tools import orders.csv --type track --set event="Order Completed" --map userId=customer_id \\
+      --map timestamp=created_at --map properties.total:number=amount --preview
+  zcat events.gz | segment-tools import - --checkpoint events.checkpoint
+
+A row is a message as segment_batch takes it: {"type": "track", "userId": "u1", "event": "...", ...}. Rows that Segment
+would drop go to FILE.rejected.jsonl, with the reason. What was sent is kept in FILE.checkpoint: the same command goes
+on where it stopped, for whatever reason. Rows without messageId get one from the file's name, their line and their
+content, so that a repeat is removed by Segment; rows without timestamp get the time at which the import began.
+"""
+
+
+def _import_options(files: argparse.ArgumentParser) -> None:
+    files.epilog, files.formatter_class = _IMPORT_EXAMPLES, argparse.RawDescriptionHelpFormatter
+    kinds = "JSON Lines, CSV with a header, or Parquet, by its name; also .gz and .zst; - is standard input"
+    files.add_argument("files", nargs="+", metavar="FILE", help=kinds)
+    formats = ("jsonl", "csv", "parquet")
+    files.add_argument("--format", choices=formats, help="what the files are, where their names do not say so")
+    types = ("track", "identify", "page", "screen", "group", "alias")
+    files.add_argument("--type", choices=types, help="what every row of a table becomes")
+    mapped = (
+        "which column becomes which field, such as userId=customer_id, properties.total:number=amount (a cell is text "
+        "without :number, :boolean, :json or, for seconds since 1970, :epoch) or properties=* for all columns that "
+        "nothing else takes; columns named as fields map themselves; repeatable"
+    )
+    files.add_argument("--map", action="append", default=[], metavar="FIELD=COLUMN", help=mapped)
+    same = 'a field that is the same in every row, such as event="Order Completed"; repeatable'
+    files.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=same)
+    files.add_argument("--source", metavar="NAME", help="which of SEGMENT_SOURCES to send to")
+    files.add_argument("--preview", action="store_true", help="show the first rows as messages, and send nothing")
+    files.add_argument("--yes", action="store_true", help="send the rows of a table without asking")
+    files.add_argument("--dry-run", action="store_true", help="check all rows, and send nothing")
+    files.add_argument("--limit", type=_rows, metavar="N", help="stop after so many rows of each file")
+    files.add_argument("--strict", action="store_true", help="stop at the first row that is rejected")
+    loose = "do not keep each user's messages in order, which is faster where a file is sorted by user"
+    files.add_argument("--unordered", action="store_true", help=loose)
+    files.add_argument("--again", action="store_true", help="begin anew, although all or part of it was imported")
+    files.add_argument("--checkpoint", metavar="PATH", help="where to keep what was sent (default: FILE.checkpoint)")
+    files.add_argument("--rejected", metavar="PATH", help="where to write rejected rows (default: FILE.rejected.jsonl)")
+    files.add_argument("--json", action="store_true", help="print a summary as JSON at the end")
+
+
+def _rows(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,11}", text):
+        raise argparse.ArgumentTypeError("a number of rows is wanted, such as 1000")
+    return int(text)
 
 
 def _doctor_options(doctor: argparse.ArgumentParser) -> None:

@@ -301,6 +301,13 @@ def _decoded(read: Callable[[], bytes]) -> str:
         raise NotConfigured("ARGUMENTS", "The arguments cannot be read.", hint=hint) from None
 
 
+def _import(given: Namespace) -> int:
+    from segment_tools.surfaces.importing import run as run_import
+
+    with _reachable(_settings(given)) as reachable:
+        return run_import(given, reachable, _say)
+
+
 def _doctor(given: Namespace) -> int:
     from segment_tools.surfaces.doctor import report_lines
     from segment_tools.tools.connection import Connection, shown
@@ -389,6 +396,7 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "sandbox": _sandbox,
     "demo": _demo,
     "call": _call,
+    "import": _import,
     "doctor": _doctor,
     "outbox": _outbox,
     "audit": _audit,

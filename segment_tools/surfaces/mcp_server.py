@@ -79,6 +79,8 @@ OUTBOX = (
     "again. segment_outbox shows what waits and what Segment refused."
 )
 
+IMPORT = " segment_import_file sends the messages of a file in the server's import folder."
+
 EVENTS = " segment_find_event says which event and properties to send for what happened."
 
 
@@ -92,6 +94,7 @@ def instructions(settings: Settings) -> str:
         "outbox": OUTBOX,
         "connection": FIND,
         "plan": EVENTS,
+        "bulk": IMPORT,
     }
     return "".join(text for toolset, text in parts.items() if toolset in toolsets)
 

@@ -13,7 +13,7 @@ from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.parsing import parse
-from segment_tools.tools import connection, events, finding, outbox, previewing, profiles, tracking, triggers
+from segment_tools.tools import connection, events, finding, importing, outbox, previewing, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._audited import audited
 from segment_tools.tools._result import Result, failure, output_schema, success
@@ -50,6 +50,7 @@ TOOLS: tuple[Tool, ...] = (
     *finding.TOOLS,
     *previewing.TOOLS,
     *events.TOOLS,
+    *importing.TOOLS,
 )
 
 

@@ -1,0 +1,249 @@
+"""From the columns of a table to the fields of a message."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, cast
+
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem
+from segment_tools.spec.messages import KINDS, ORDER
+from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.timestamps import iso_utc
+
+OBJECTS = ("properties", "traits", "context", "integrations")
+_TYPES = ("text", "number", "boolean", "json", "epoch")
+_FIELDS = tuple(name for name in ORDER if name != "email")
+_REST = "*"
+_MILLISECONDS = 1e11
+"""From when on a number of seconds since 1970 is one of milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A field of the message by its path, and as what a column's value is read."""
+
+    path: tuple[str, ...]
+    type: str = ""
+
+    def __str__(self) -> str:
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column becomes which field, and which fields are the same in all messages."""
+
+    columns: tuple[tuple[Target, str], ...] = ()
+    constants: tuple[tuple[Target, str], ...] = ()
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to map."""
+        return bool(self.columns or self.constants)
+
+    def __str__(self) -> str:
+        """The same text for the same mapping."""
+        both = (self.columns, self.constants)
+        return json.dumps([[[str(target), target.type, value] for target, value in each] for each in both])
+
+    def for_columns(self, columns: Sequence[str]) -> "Columns":
+        """The mapping for a table with these columns: those that are named as fields map themselves.
+
+        Raises:
+            NotConfigured: a column that is mapped is not there.
+        """
+        mapped = {column for _, column in self.columns if column != _REST}
+        if missing := sorted(mapped - set(columns)):
+            near = nearest(missing[0], columns)
+            hint = f"Did you mean {near!r}?" if near else f"The columns are {', '.join(map(printable, columns[:30]))}."
+            raise NotConfigured("--map", f"There is no column {printable(missing[0])!r}.", hint=hint)
+        taken = {target.path for target, _ in (*self.columns, *self.constants)}
+        own = [
+            (target, column)
+            for column in columns
+            if column not in mapped and (target := _named(column)) and target.path not in taken
+        ]
+        used = {*mapped, *(column for _, column in own)}
+        plain = [(target, column) for target, column in self.columns if column != _REST]
+        rest = [
+            (Target((*target.path, column), target.type), column)
+            for target, wanted in self.columns
+            if wanted == _REST
+            for column in columns
+            if column not in used
+        ]
+        return Columns((*own, *plain, *rest), self.constants)
+
+    def unused(self, columns: Sequence[str]) -> list[str]:
+        """The columns that become nothing."""
+        used = {column for _, column in self.columns}
+        return [column for column in columns if column not in used]
+
+    def message(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The message's fields that the row stands for; what is empty is left out.
+
+        Raises:
+            InvalidMessage: a value is not what the mapping says that it is.
+        """
+        fields: dict[str, Any] = {}
+        for target, text in self.constants:
+            _put(fields, target, _read(target, text, ""))
+        for target, column in self.columns:
+            value = row.get(column)
+            if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+                continue
+            _put(fields, target, _read(target, value, column))
+        return fields
+
+
+NO_COLUMNS = Columns()
+
+
+def mapping_of(maps: Sequence[str] = (), sets: Sequence[str] = (), kind: str | None = None) -> Columns:
+    """The mapping that the texts say, each `FIELD=COLUMN` or `FIELD=VALUE`.
+
+    Raises:
+        NotConfigured: one says none.
+    """
+    columns = tuple(_pair(text, "--map", "userId=customer_id") for text in maps)
+    constants = [_pair(text, "--set", 'event="Order Completed"') for text in sets]
+    if kind is not None:
+        constants.insert(0, (Target(("type",)), kind))
+    named = [target.path for target, _ in (*columns, *constants)]
+    if twice := next(
+        (
+            path
+            for path in named
+            if named.count(path) > 1 and not any(value == _REST for target, value in columns if target.path == path)
+        ),
+        None,
+    ):
+        raise NotConfigured("--map", f"{'.'.join(twice)} is given twice.", hint="Give it once.")
+    return Columns(columns, tuple(constants))
+
+
+def _pair(text: str, option: str, example: str) -> tuple[Target, str]:
+    named, separator, value = text.partition("=")
+    path, _, kind = named.strip().partition(":")
+    if not (separator and path and value):
+        raise NotConfigured(option, f"{option} {printable(text)!r} is not FIELD=…", hint=f"Write {option} {example}.")
+    if kind and kind not in _TYPES:
+        raise NotConfigured(
+            option, f"There is no type {printable(kind)!r}.", hint=f"The types are {', '.join(_TYPES)}."
+        )
+    target = _named(path)
+    if target is None and path in OBJECTS and value == _REST:
+        target = Target((path,))
+    if target is None:
+        first = path.split(".")[0]
+        near = nearest(first, _FIELDS)
+        hint = f"Did you mean {near!r}?" if near and near != first else f"The fields are {', '.join(_FIELDS)}."
+        if first in OBJECTS:
+            hint = f"Write {first}.NAME, or {first}=* for every column that nothing else takes."
+        raise NotConfigured(option, f"{printable(path)!r} is not a field of a message.", hint=hint)
+    return Target(target.path, kind), value
+
+
+def _named(name: str) -> Target | None:
+    """The field of this name, be it a path below properties, traits, context or integrations."""
+    first, *below = name.split(".")
+    if first in OBJECTS:
+        return Target((first, *below)) if below and all(below) else None
+    return Target((first,)) if first in _FIELDS and not below else None
+
+
+def _put(fields: dict[str, Any], target: Target, value: Any) -> None:
+    holder = fields
+    for name in target.path[:-1]:
+        below = holder.setdefault(name, {})
+        if not isinstance(below, dict):
+            return
+        holder = cast("dict[str, Any]", below)
+    holder[target.path[-1]] = value
+
+
+def _read(target: Target, value: Any, column: str) -> Any:
+    readers: Mapping[str, Callable[[Any], Any]] = {
+        "number": _number,
+        "boolean": _boolean,
+        "json": _json,
+        "epoch": _epoch,
+        "text": _text,
+        "": _plain,
+    }
+    try:
+        return readers[target.type](value)
+    except (ValueError, OverflowError, RecursionError):
+        where = f"column {printable(column)!r}" if column else "the value of --set"
+        text = f"{target} is no {target.type or 'value that JSON has'}, in {where}."
+        raise InvalidMessage(
+            [Problem("invalid_value", text, "Mend the cell, or map it as text.", str(target))]
+        ) from None
+
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, bool) else value
+    text = str(value)
+    if not _NUMBER.fullmatch(text):
+        raise ValueError
+    number = float(text)
+    whole = re.fullmatch(r"\s*[+-]?\d{1,300}\s*", text, re.ASCII)
+    return int(text) if whole else number
+
+
+def _boolean(value: Any) -> Any:
+    words = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    found = words.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError
+    return found
+
+
+def _json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else _plain(value)
+
+
+def _text(value: Any) -> str:
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def _epoch(value: Any) -> str:
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError
+    return iso_utc(datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= _MILLISECONDS else seconds, UTC))
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: moments as ISO 8601, one without a zone as UTC; decimals as numbers."""
+    match value:
+        case datetime():
+            return iso_utc(value if value.tzinfo else value.replace(tzinfo=UTC))
+        case date():
+            return value.isoformat()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case dict():
+            return {str(name): _plain(below) for name, below in cast("dict[Any, Any]", value).items()}
+        case list() | tuple():
+            return [_plain(below) for below in cast("list[Any]", value)]
+        case str() | int() | float() | None:
+            return cast("Any", value)
+        case _:
+            raise ValueError
+
+
+def kinds() -> tuple[str, ...]:
+    """The types of message."""
+    return tuple(KINDS)

@@ -1,0 +1,227 @@
+"""Rows sent on: judged, packed and delivered, so many requests at once as goes well, in each person's order."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from segment_tools import wire
+from segment_tools.bulk.checkpoint import State
+from segment_tools.bulk.compressing import gzipped
+from segment_tools.bulk.counts import Counts
+from segment_tools.bulk.lanes import LANES
+from segment_tools.bulk.packing import Batch, Packer
+from segment_tools.bulk.plain import Part
+from segment_tools.bulk.rows import Block, Judge, Rejection
+from segment_tools.bulk.tempo import Tempo
+from segment_tools.errors import InvalidMessage, Problem, Rejected
+from segment_tools.sending import Means, Route
+from segment_tools.spec.timestamps import iso_utc
+
+PATIENCE_SECONDS = 900.0
+"""Ours: for how long a request is tried again before the import stops; Segment may ask for five minutes at a time."""
+
+_REFUSED_FOR_CONTENT = (400, 413)
+_UNORDERED_RUN = 500
+"""Ours: without an order, so many rows that follow each other go to the same lane."""
+
+_ALL_OF = 8
+"""Ours: where so many messages are refused one by one, it is not they that are wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How rows are sent."""
+
+    ordered: bool = True
+    strict: bool = False
+    """Whether to stop at the first row that is refused."""
+    dry_run: bool = False
+
+
+ORDERED = Manner()
+
+
+def forgotten(_: State) -> None:
+    """For who keeps no checkpoint."""
+
+
+class Partition:
+    """Sends one sequence of rows, numbered in its order, from where `state` says that it has come to.
+
+    `keep` is told the state whenever it has changed and may be relied on; `reject` is given refused rows, in order but
+    for those that Segment itself refuses, and answers how long the file with them is.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        route: Route,
+        judge: Judge,
+        state: State,
+        *,
+        reject: Callable[[Sequence[Rejection]], int],
+        keep: Callable[[State], None] = forgotten,
+        manner: Manner = ORDERED,
+    ) -> None:
+        self._means, self._route, self._judge, self._manner = means, route, judge, manner
+        self.state = state
+        self._keep, self._reject = keep, reject
+        self._packer, self._tempo = Packer(), Tempo(min(LANES, means.settings.concurrency))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun: list[list[int]] = [[] for _ in range(LANES)]
+        """Of each lane, the first rows of the batches that are on their way: one, and perhaps one that waits for it."""
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the rows so far."""
+        return self.state.counts
+
+    @property
+    def under_way(self) -> int:
+        """How many requests are."""
+        return len(self._tasks)
+
+    async def run(self, blocks: Iterable[Block]) -> Counts:
+        """Send all rows; what became of them, once all were answered.
+
+        Raises:
+            InvalidMessage: the first refused row, where the manner is strict; those before it were sent.
+            Unauthorized, Rejected, Unavailable: Segment does not take them; what it took is in the state.
+        """
+        try:
+            for block in blocks:
+                if block.number(len(block.rows) - 1) > self.state.done:
+                    await self._block(block)
+            await self._emptied()
+        finally:
+            await self._cancelled()
+        return self.counts
+
+    async def _block(self, block: Block) -> None:
+        refused: list[Rejection] = []
+        state, lanes, add, ordered = self.state, self.state.lanes, self._packer.add, self._manner.ordered
+        blank = 0
+        for part in await self._judge.parts(block):
+            if part.__class__ is tuple:
+                number, _, lane, _ = cast("Part", part)
+                if not ordered:
+                    lane = number // _UNORDERED_RUN % LANES
+                if number > lanes[lane] and (full := add(cast("Part", part), lane)):
+                    await self._ship(full)
+            elif isinstance(part, Rejection):
+                if part.number > state.read:
+                    refused.append(part)
+                if self._manner.strict:
+                    await self._stopped(part)
+            else:
+                blank += 1
+        last = block.number(len(block.rows) - 1)
+        for late in self._packer.late(last):
+            await self._ship(late)
+        self._judged(last, block, blank, refused)
+        await asyncio.sleep(0)  # let answers in, requests out, and others have their turn
+
+    def _judged(self, last: int, block: Block, blank: int, refused: Sequence[Rejection]) -> None:
+        state = self.state
+        if last <= state.read:
+            return
+        state.counts.rows += max(
+            0, sum(each > state.read for each in block.numbers or range(block.first, last + 1)) - blank
+        )
+        self._refuse(refused)
+        state.read = last
+
+    def _refuse(self, refused: Sequence[Rejection]) -> None:
+        if refused:
+            self.state.rejected_bytes = self._reject(refused)
+            self.counts.rejected += len(refused)
+
+    async def _stopped(self, refused: Rejection) -> None:
+        """End at the refused row, once those before it are sent."""
+        self.state.read = max(self.state.read, refused.number - 1)
+        await self._emptied()
+        raise InvalidMessage(refused.problems)
+
+    async def _emptied(self) -> None:
+        for batch in self._packer.rest():
+            await self._ship(batch)
+        while self._tasks:
+            await self._answered()
+        self._note()
+
+    async def _ship(self, batch: Batch) -> None:
+        """Send the batch, once its lane is free and there is room for a request more."""
+        begun = self._begun[batch.lane]
+        begun.append(batch.first)
+        while len(begun) > 1 or len(self._tasks) >= self._tempo.limit:
+            await self._answered()
+        self._tasks.add(asyncio.create_task(self._deliver(batch)))
+
+    async def _answered(self) -> None:
+        """Return once a request more is done with."""
+        done, self._tasks = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def _deliver(self, batch: Batch) -> None:
+        last = batch.last
+        if self._manner.dry_run:
+            self._took(batch, 0)
+        else:
+            await self._sent(batch)
+        self._begun[batch.lane].pop(0)
+        self.state.lanes[batch.lane] = max(self.state.lanes[batch.lane], last)
+        self._note()
+
+    async def _sent(self, batch: Batch) -> int:
+        """Send the batch, in parts where Segment refuses the whole; how many of its messages it took.
+
+        Raises:
+            Undelivered: it takes none of them, or cannot.
+        """
+        outside, plane, key = self._means.outside, self._means.plane, self._route.write_key
+        request = gzipped(wire.batch([each[1] for each in batch.parts], iso_utc(outside.now()), plane.key_in_body(key)))
+        began = outside.monotonic()
+        try:
+            _, attempts = await plane.send(request, key, began + PATIENCE_SECONDS)
+        except Rejected as error:
+            if error.status_code not in _REFUSED_FOR_CONTENT:
+                raise
+            return await self._parted(batch, error)
+        self._tempo.answered(outside.monotonic() - began, again=attempts > 1)
+        self._took(batch, len(request.body))
+        return len(batch.parts)
+
+    async def _parted(self, batch: Batch, error: Rejected) -> int:
+        if len(batch.parts) == 1:
+            problem = Problem("refused_by_segment", error.message, error.hint)
+            self._refuse([Rejection(batch.first, (problem,), batch.parts[0][1])])
+            return 0
+        first, second = batch.halves()
+        taken = await self._sent(first)
+        if not taken and len(first.parts) >= _ALL_OF:
+            raise error
+        return taken + await self._sent(second)
+
+    def _took(self, batch: Batch, sent_bytes: int) -> None:
+        counts = self.counts
+        counts.take(batch.parts)
+        counts.bytes += batch.bytes
+        counts.sent_bytes += sent_bytes
+        counts.requests += bool(sent_bytes)
+
+    def _note(self) -> None:
+        """Tell the state: of each lane, before which row all is done with."""
+        state, waiting = self.state, self._packer.waiting
+        for lane, begun in enumerate(self._begun):
+            first = begun[0] if begun else waiting[lane]
+            known = state.read if first is None else min(state.read, first - 1)
+            state.lanes[lane] = max(state.lanes[lane], known)
+        self._keep(state)
+
+    async def _cancelled(self) -> None:
+        """End what is under way, whatever the reason."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,110 @@
+"""How far an import is, while it is: bars on a terminal, else a line now and then."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from segment_tools.bulk.counts import Counts
+from segment_tools.bulk.opening import Opened
+from segment_tools.bulk.partition import Partition
+
+_BAR_SECONDS, _LINE_SECONDS = 0.2, 10.0
+
+
+class Watched:
+    """Looks at an import now and then, and shows it."""
+
+    def __init__(self, name: str, say: Callable[[str], None], bar: Any) -> None:
+        self._name, self._say, self._bar = name, say, bar
+        self._partition: Partition | None = None
+        self._source: Opened | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._began, self._rows = time.monotonic(), 0
+
+    @property
+    def counts(self) -> Counts:
+        """Of the import so far."""
+        return self._partition.counts if self._partition else Counts()
+
+    def begin(self, partition: Partition, source: Opened) -> None:
+        """Show this import from now on."""
+        self._partition, self._source, self._rows = partition, source, partition.counts.rows
+        self._task = asyncio.create_task(self._shown())
+
+    def end(self) -> None:
+        """Stop."""
+        if self._task:
+            self._task.cancel()
+        if self._bar:
+            self._update()
+
+    async def _shown(self) -> None:
+        while True:
+            await asyncio.sleep(_BAR_SECONDS if self._bar else _LINE_SECONDS)
+            self._update()
+
+    def _update(self) -> None:
+        counts = self.counts
+        if self._bar:
+            total, position = (self._source.size, self._source.position) if self._source else (None, None)
+            self._bar.show(counts, position, total, self._rate)
+        else:
+            self._say(
+                f"{self._name}: {counts.rows:,} rows, {self._rate:,.0f} a second, {counts.accepted:,} accepted, "
+                f"{counts.rejected:,} rejected, {counts.requests:,} requests, {counts.bytes / 1e6:,.0f} MB"
+            )
+
+    @property
+    def _rate(self) -> float:
+        return (self.counts.rows - self._rows) / max(0.001, time.monotonic() - self._began)
+
+
+@contextmanager
+def watching(name: str, say: Callable[[str], None], *, dry_run: bool) -> Generator[Watched]:
+    """What shows the import of the file; to be told when it begins."""
+    bar = _bar(name, dry_run=dry_run) if sys.stderr.isatty() else None
+    watched = Watched(name, say, bar)
+    try:
+        yield watched
+    finally:
+        watched.end()
+        if bar:
+            bar.close()
+
+
+def _bar(name: str, *, dry_run: bool) -> Any:
+    """A bar of rich; None where that is not installed."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        return None
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+    return _Bar(progress, f"{'checking' if dry_run else 'sending'} {name}")
+
+
+class _Bar:
+    def __init__(self, progress: Any, description: str) -> None:
+        self._progress = progress
+        progress.start()
+        self._task = progress.add_task(description, total=None, told="", markup=False)
+
+    def show(self, counts: Counts, position: int | None, total: int | None, rate: float) -> None:
+        told = (
+            f"{counts.rows:,} rows, {rate:,.0f}/s, {counts.requests:,} requests, {counts.rejected:,} rejected, "
+            f"{counts.bytes / 1e6:,.0f} MB accepted"
+        )
+        self._progress.update(self._task, completed=position or 0, total=total, told=told, refresh=True)
+
+    def close(self) -> None:
+        self._progress.stop()

@@ -1,0 +1,195 @@
+"""The tool that imports a file of the one folder that it may read."""
+
+import asyncio
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+from pydantic import Field
+
+from segment_tools.client import Segment
+from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable
+from segment_tools.guard import agreed
+from segment_tools.sending import Route, route_of
+from segment_tools.setting_types import TYPES
+from segment_tools.spec.arguments import Arguments, Flag, Names, SoughtId, one_of, whole
+from segment_tools.spec.names import printable
+from segment_tools.tools._answer import Answer, Progress
+from segment_tools.tools._tool import Caller, tool
+
+if TYPE_CHECKING:
+    from segment_tools.bulk.files import Imported, Plan
+    from segment_tools.bulk.opening import Opened
+    from segment_tools.bulk.partition import Partition
+
+_PROGRESS_SECONDS = 1.0
+_MOST_ROWS = 10**12
+_running: set[Path] = set()
+"""What this process imports just now."""
+
+
+class ImportArguments(Arguments):
+    """Which file, and what its rows become."""
+
+    REQUIRED = {"file": "Pass the path of a file in the import folder, such as 'orders.jsonl'."}  # noqa: RUF012
+
+    file: SoughtId = Field(default=None, description="Path within the import folder")
+    format: Annotated[Literal["jsonl", "csv", "parquet"] | None, one_of("jsonl", "csv", "parquet")] = Field(
+        default=None, description="If the file's name does not say so"
+    )
+    type: Annotated[Literal["track", "identify", "page", "screen", "group", "alias"] | None, one_of(*TYPES)] = Field(
+        default=None, description="For tables: what each row becomes"
+    )
+    map: Names = Field(
+        default=None,
+        description="For tables: FIELD=COLUMN, such as 'userId=customer_id', 'properties.total:number=amount', "
+        "'properties=*' for all other columns",
+    )
+    set: Names = Field(default=None, description="FIELD=VALUE for every row, such as 'event=Order Completed'")
+    limit: Annotated[int | None, whole(1, _MOST_ROWS)] = Field(default=None, description="Only so many rows")
+    dry_run: Flag = Field(default=None, alias="dryRun", description="Check all rows, send nothing")
+    strict: Flag = Field(default=None, description="Stop at the first rejected row")
+    again: Flag = Field(default=None, description="Send anew what was imported before")
+    source: SoughtId = Field(default=None, description="Which source, where several are configured")
+
+
+class ImportedFile(Answer):
+    """What became of a file."""
+
+    dry_run: bool
+    rows: int
+    accepted: int
+    rejected: int
+    requests: int
+    resumed_at: int
+    imported_before: bool
+    messages: list[dict[str, Any]]
+    warnings: dict[str, Any]
+    rejected_file: str | None = None
+    first_rejections: list[dict[str, Any]] | None = None
+
+
+@tool(title="Import a file", toolset="bulk")
+async def segment_import_file(asked: ImportArguments, segment: Segment, caller: Caller) -> ImportedFile:
+    """Send the messages of a file in the server's import folder to Segment.
+
+    JSON Lines hold whole messages; CSV and Parquet need type, map and set: try dryRun with a limit first. Rows that
+    Segment would drop are left out and told in firstRejections, all of them in rejectedFile. The same call again goes
+    on where one stopped or was cancelled. For messages that you have yourself: segment_batch. 'accepted' is no proof
+    that Segment keeps them.
+    """
+    from segment_tools.bulk.files import Plan
+    from segment_tools.bulk.mapping import mapping_of
+    from segment_tools.bulk.partition import Manner
+    from segment_tools.bulk.results import shown
+
+    settings = segment.settings
+    dry_run = bool(asked.dry_run or settings.dry_run)
+    route = _route(segment, asked, dry_run=dry_run)
+    manner = Manner(strict=bool(asked.strict), dry_run=dry_run)
+    columns = mapping_of(asked.map or (), asked.set or (), asked.type)
+    plan = Plan(route, columns, asked.format, manner, asked.limit, bool(asked.again))
+    with _opened(segment, str(asked.file)) as (path, file):
+        if settings.confirm and not dry_run:  # whether it holds what a person must agree to is not known
+            await agreed(_question(asked, route, file), caller.confirm)
+        done = await _imported(segment, path, file, plan, caller.progress)
+    found = shown(done)
+    rejected = done.rejected.name if done.rejected else None
+    return ImportedFile.model_validate({**found, "dryRun": dry_run, "rejectedFile": rejected})
+
+
+def _route(segment: Segment, asked: ImportArguments, *, dry_run: bool) -> Route:
+    try:
+        return route_of(segment.settings, asked.source, None)
+    except NotConfigured:
+        if not dry_run:
+            raise
+        return Route("", "")
+
+
+def _question(asked: ImportArguments, route: Route, file: BinaryIO) -> str:
+    size = os.fstat(file.fileno()).st_size
+    where = f", source {printable(route.name)}" if route.name else ""
+    return f"Import the file {printable(str(asked.file))!r} ({size:,} bytes) into Segment{where}?"
+
+
+async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", progress: Progress) -> "Imported":
+    from segment_tools.bulk.files import Places, import_file
+
+    if path in _running:
+        hint = "Wait until that call has ended."
+        raise Unavailable("The file is being imported already.", hint=hint, code="import_running", sent=False)
+    telling: list[asyncio.Task[None]] = []
+
+    def watch(partition: "Partition", source: "Opened") -> None:
+        telling.append(asyncio.create_task(_told(partition, source, progress)))
+
+    _running.add(path)
+    try:
+        return await import_file(segment.means, path.name, file, plan, Places.beside(path), watch)
+    finally:
+        _running.discard(path)
+        for task in telling:
+            task.cancel()
+        await asyncio.gather(*telling, return_exceptions=True)
+
+
+async def _told(partition: "Partition", source: "Opened", progress: Progress) -> None:
+    """Tell now and then how far the import is."""
+    while True:
+        counts = partition.counts
+        text = f"{counts.rows:,} rows read, {counts.accepted:,} accepted, {counts.rejected:,} rejected"
+        await progress(float(source.position or 0), float(source.size or 0) or None, text)
+        await asyncio.sleep(_PROGRESS_SECONDS)
+
+
+@contextmanager
+def _opened(segment: Segment, name: str) -> Generator[tuple[Path, BinaryIO]]:
+    """The file in the import folder, and where it is without links.
+
+    Raises:
+        InvalidMessage: there is none; the same for what lies elsewhere, be it there or not.
+    """
+    folder = segment.settings.import_dir
+    root = folder.resolve() if folder else None
+    if root is None or not root.is_dir():
+        hint = "Ask whoever runs this server to set SEGMENT_IMPORT_DIR to the folder with the files."
+        raise NotConfigured("SEGMENT_IMPORT_DIR", "There is no import folder.", hint=hint)
+    try:
+        path = (root / name).resolve(strict=True)
+        inside = path.relative_to(root)
+        number = _walked(root, inside)
+    except (OSError, ValueError, RuntimeError):
+        raise _none_such() from None
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise _none_such()
+        yield path, file
+
+
+def _none_such() -> InvalidMessage:
+    hint = "Pass the path of a file within it, such as 'orders.jsonl'."
+    return InvalidMessage.of("invalid_value", "There is no such file in the import folder.", hint, "file")
+
+
+def _walked(root: Path, inside: Path) -> int:
+    """The file opened step by step: a link that was put into the path since it was resolved is not followed."""
+    quiet = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if os.open not in os.supports_dir_fd:
+        return os.open(root / inside, os.O_RDONLY | quiet)
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in inside.parts[:-1]:
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            with suppress(OSError):
+                os.close(at)
+            at = below
+        return os.open(inside.name, os.O_RDONLY | os.O_NOFOLLOW | quiet, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+TOOLS = (segment_import_file,)

@@ -1,0 +1,443 @@
+"""Files of messages sent by the command, as a shell runs it, to the sandbox."""
+
+import gzip
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from support import KEY, WAIT, arrived, program, rows
+
+from segment_tools.sandbox.run import Sandbox
+
+
+def message(number: int, **other: Any) -> dict[str, Any]:
+    return {
+        "type": "track",
+        "event": "Order Completed",
+        "userId": f"user_{number % 97}",
+        "timestamp": f"2026-02-14T11:30:07.{number % 1000:03}Z",
+        "properties": {"number": number, "note": "x" * 100},
+        **other,
+    }
+
+
+def written(path: Path, messages: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in messages), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def receiver(answer: Callable[[dict[str, Any]], int]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A data plane that answers each body with a status, and the bodies that it had."""
+    bodies: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
+            bodies.append(body)
+            self.send_response(answer(body))
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+    finally:
+        server.shutdown()
+        thread.join(WAIT)
+        server.server_close()
+
+
+class Command:
+    """`segment-tools import`, against the sandbox."""
+
+    def __init__(self, environ: dict[str, str], sandbox: Sandbox) -> None:
+        self.environ = {**environ, "SEGMENT_WRITE_KEY": KEY, "SEGMENT_DATA_PLANE_URL": sandbox.url}
+
+    def __call__(self, *arguments: str | Path, given: bytes = b"", **chosen: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            program("import", *map(str, arguments)),
+            input=given,
+            capture_output=True,
+            env={**self.environ, **{f"SEGMENT_{name.upper()}": value for name, value in chosen.items()}},
+            timeout=WAIT,
+            check=False,
+        )
+
+    def summary(self, *arguments: str | Path, code: int = 0, **chosen: Any) -> dict[str, Any]:
+        """What it prints with `--json`."""
+        done = self(*arguments, "--json", **chosen)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def run(environ: dict[str, str], sandbox: Sandbox) -> Command:
+    return Command(environ, sandbox)
+
+
+def numbers(sandbox: Sandbox) -> list[int]:
+    return [each["properties"]["number"] for each in arrived(sandbox)]
+
+
+def test_every_message_arrives_once_and_as_it_is(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    given = [message(number) for number in range(3000)]
+    found = run.summary(written(tmp_path / "events.jsonl", given))
+    assert (found["rows"], found["accepted"], found["rejected"]) == (3000, 3000, 0)
+    assert found["messages"] == [{"type": "track", "event": "Order Completed", "count": 3000}]
+    kept = arrived(sandbox)
+    assert sorted(each["properties"]["number"] for each in kept) == list(range(3000))
+    one = next(each for each in kept if each["properties"]["number"] == 5)
+    assert one["context"]["library"]["name"] == "segment-tools"
+    assert one["originalTimestamp"] == "2026-02-14T11:30:07.005Z"
+
+
+def test_requests_keep_to_segments_limits_and_are_compressed(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    given = [message(number, userId="one") for number in range(6000)]
+    found = run.summary(written(tmp_path / "events.jsonl", given))
+    assert found["accepted"] == 6000
+    assert found["sentBytes"] < found["bytes"] / 4
+    assert found["requests"] >= found["bytes"] / 500_000
+    assert {row["discarded"] for row in rows(sandbox)} == {None}
+
+
+def test_a_users_messages_arrive_in_the_order_of_the_file(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.fault(status=503, times=3, share=0.5, headers={"Retry-After": "0"})
+    given = [message(number) for number in range(6000)]
+    run.summary(written(tmp_path / "events.jsonl", given))
+    seen: dict[str, int] = {}
+    for each in arrived(sandbox):
+        assert each["properties"]["number"] > seen.get(each["userId"], -1)
+        seen[each["userId"]] = each["properties"]["number"]
+
+
+def test_refused_rows_go_to_a_file_with_the_reason_and_do_not_stop_the_rest(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    lines = [
+        json.dumps(message(1)),
+        "",
+        json.dumps({**message(2), "userId": ""}),
+        "{no json",
+        json.dumps({**message(3), "colour": "red"}),
+        json.dumps({**message(4), "properties": {"card": "4111 1111 1111 1111"}}),
+        json.dumps({**message(5), "properties": {"text": "x" * 40_000}}),
+        '{"type": "track", "userId": "u", "event": "A", "properties": {"n": NaN}}',
+        json.dumps({**message(6), "properties": {"text": "x" * 2_000_000}}),
+        json.dumps(message(7)),
+    ]
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    found = run.summary(path, code=1)
+    assert (found["rows"], found["accepted"], found["rejected"]) == (9, 2, 7)
+    rejected = tmp_path / "events.jsonl.rejected.jsonl"
+    told = [json.loads(line) for line in rejected.read_text(encoding="utf-8").splitlines()]
+    assert [each["line"] for each in told] == [3, 4, 5, 6, 7, 8, 9]
+    codes = "missing_field invalid_row unknown_argument secret_in_message too_large invalid_value too_large"
+    assert [each["reason"]["code"] for each in told] == codes.split()
+    assert all(each["reason"]["message"] and each["reason"].get("hint") for each in told)
+    assert told[0]["row"] == {**message(2), "userId": ""}
+    assert told[1]["row"] == "{no json"
+    assert rejected.stat().st_mode & 0o777 == 0o600
+    assert sorted(numbers(sandbox)) == [1, 7]
+    assert found["files"][0]["firstRejections"][0]["row"] == 3
+
+
+def test_strict_stops_at_the_first_refused_row_with_those_before_it_sent(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), message(2), {"type": "track"}, message(3)])
+    done = run(path, "--strict")
+    assert done.returncode == 1
+    assert b"event is required" in done.stderr
+    assert sorted(numbers(sandbox)) == [1, 2]
+    path.with_name("events.jsonl.checkpoint").unlink()
+
+
+def test_a_finished_import_says_so_and_is_sent_again_only_when_asked(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}, message(2)])
+    first, second = run.summary(path, code=1), run.summary(path, code=1)
+    assert second["files"][0]["importedBefore"]
+    assert (second["accepted"], len(rows(sandbox))) == (2, 2)
+    assert b"imported before" in run(path).stderr
+    again = run.summary(path, "--again", code=1)
+    assert (again["accepted"], again["rejected"], first["accepted"]) == (2, 1, 2)
+    assert [row["discarded"] for row in rows(sandbox)] == [None, None, "duplicate", "duplicate"]
+    assert len((tmp_path / "events.jsonl.rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_the_same_file_elsewhere_and_compressed_has_the_same_ids(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    given = [message(number) for number in range(50)]
+    plain = written(tmp_path / "events.jsonl", given)
+    for folder, write in (("a", gzip.compress), ("b", zstandard.ZstdCompressor().compress)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"events.jsonl.{'gz' if folder == 'a' else 'zst'}").write_bytes(write(plain.read_bytes()))
+    assert run.summary(plain, tmp_path / "a/events.jsonl.gz", tmp_path / "b/events.jsonl.zst")["accepted"] == 150
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 50, "duplicate": 100}
+
+
+def test_other_files_and_other_sources_have_other_ids(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    one, two = (written(tmp_path / name, [message(1)]) for name in ("one.jsonl", "two.jsonl"))
+    run.summary(one, two)
+    run.summary(one, "--again", write_key="another-key-of-another-source")
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 3}
+
+
+def test_a_changed_file_or_mapping_is_explained(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    run.summary(path)
+    other = run(path, "--set", "userId=u9", "--yes")
+    assert other.returncode == 2
+    assert b"mapping is not the one" in other.stderr
+    written(path, [message(1), message(2)])
+    changed = run(path)
+    assert changed.returncode == 2
+    assert b"has changed" in changed.stderr
+    assert b"--again" in changed.stderr
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
+def test_after_its_end_the_same_command_goes_on_and_nothing_is_lost(
+    way: signal.Signals, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    total = 9000
+    given: list[Any] = [message(number, userId=f"user_{number % 997}") for number in range(total)]
+    given[100] = {"type": "track", "userId": "u"}
+    path = written(tmp_path / "events.jsonl", given)
+    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", times=None)
+    with subprocess.Popen(
+        program("import", str(path)), env=run.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            end = time.monotonic() + WAIT
+            while not rows(sandbox) and time.monotonic() < end:
+                time.sleep(0.01)
+            process.send_signal(way)
+            process.communicate(timeout=WAIT)
+        finally:
+            process.kill()
+    assert process.returncode == (-signal.SIGKILL if way == signal.SIGKILL else 130)
+    sandbox.clear_faults()
+    before = len(rows(sandbox))
+    assert 0 < before < total
+    found = run.summary(path, code=1)
+    assert (found["accepted"], found["rejected"], found["rows"]) == (total - 1, 1, total)
+    assert sorted(numbers(sandbox)) == [number for number in range(total) if number != 100]
+    assert len((tmp_path / "events.jsonl.rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+    sent_twice = sum(row["discarded"] == "duplicate" for row in rows(sandbox))
+    assert sent_twice <= before
+
+
+def test_what_was_acknowledged_is_not_sent_again(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "events.jsonl", [message(number, userId=f"user_{number % 997}") for number in range(9000)]
+    )
+    assert run.summary(path, "--limit", "5000")["accepted"] == 5000
+    found = run.summary(path)
+    assert (found["accepted"], found["files"][0]["resumedAt"]) == (9000, 5000)
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 9000}
+
+
+def test_a_429_is_waited_for_and_nothing_is_lost(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.fault(status=429, headers={"Retry-After": "1"}, times=2)
+    path = written(tmp_path / "events.jsonl", [message(number) for number in range(200)])
+    assert run.summary(path)["accepted"] == 200
+    assert sorted(numbers(sandbox)) == list(range(200))
+
+
+def test_a_batch_that_segment_refuses_is_split_until_the_guilty_message_stands_alone(
+    run: Command, environ: dict[str, str], tmp_path: Path
+) -> None:
+    guilty = "guilty-message-id"
+
+    def answered(body: dict[str, Any]) -> int:
+        return 400 if any(each["messageId"] == guilty for each in body["batch"]) else 200
+
+    given = [message(number, userId="one") for number in range(40)]
+    given[17]["messageId"] = guilty
+    path = written(tmp_path / "events.jsonl", given)
+    with receiver(answered) as (url, bodies):
+        found = run.summary(path, code=1, data_plane_url=url)
+    assert (found["accepted"], found["rejected"]) == (39, 1)
+    told = json.loads((tmp_path / "events.jsonl.rejected.jsonl").read_text(encoding="utf-8"))
+    assert (told["line"], told["reason"]["code"], told["row"]["messageId"]) == (18, "refused_by_segment", guilty)
+    taken = [each["properties"]["number"] for body in bodies if answered(body) == 200 for each in body["batch"]]
+    assert taken == [number for number in range(40) if number != 17]
+
+
+def test_where_segment_takes_nothing_the_import_stops_and_says_why(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number) for number in range(400)])
+    for status in (400, 401):
+        with receiver(lambda _, status=status: status) as (url, _):
+            done = run(path, "--again", data_plane_url=url)
+        assert done.returncode == 2
+        assert str(status).encode() in done.stderr
+
+
+def test_a_table_is_mapped_and_typed(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text(
+        "customer_id;amount;paid;at;traits.x;note\n"
+        '007;19.90;true;1767322800;;"two\nlines; and ""quotes"""\n'
+        "8;;no;1767322800000;;\n"
+        "9;much;true;1767322800;;\n"
+        "10;1\n",
+        encoding="utf-8",
+    )
+    options = [
+        "--type", "track", "--set", "event=Order Completed", "--map", "userId=customer_id", "--map",
+        "properties.total:number=amount", "--map", "properties.paid:boolean=paid", "--map", "timestamp:epoch=at",
+        "--map", "properties=*",
+    ]  # fmt: skip
+    found = run.summary(path, *options, "--yes", code=1)
+    first, second = sorted(arrived(sandbox), key=lambda each: each["userId"])
+    assert first["userId"] == "007"
+    assert first["properties"] == {"total": 19.9, "paid": True, "note": 'two\nlines; and "quotes"'}
+    assert first["originalTimestamp"] == "2026-01-02T03:00:00.000Z"
+    assert second["properties"] == {"paid": False}
+    assert [each["row"] for each in found["files"][0]["firstRejections"]] == [5, 6]
+    assert "'amount'" in found["files"][0]["firstRejections"][0]["message"]
+
+
+def test_parquet_is_read(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "type": ["identify", "identify"],
+            "userId": ["u1", "u2"],
+            "traits.age": [42, None],
+            "traits.tags": [["a"], []],
+            "extra": [1, 2],
+        }
+    )
+    pq.write_table(table, tmp_path / "users.parquet")
+    shown = run(tmp_path / "users.parquet", "--preview")
+    assert b"not sent: extra" in shown.stdout
+    assert run.summary(tmp_path / "users.parquet", "--yes")["accepted"] == 2
+    assert [each["traits"] for each in arrived(sandbox)] == [{"age": 42, "tags": ["a"]}, {"tags": []}]
+
+
+def test_a_table_is_not_sent_before_somebody_has_seen_it(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("type,userId\nidentify,u1\n", encoding="utf-8")
+    done = run(path)
+    assert done.returncode == 2
+    assert b'{"type":"identify","userId":"u1"}' in done.stderr
+    assert b"--yes" in done.stderr
+    assert run(path, "--preview").returncode == 0
+    assert rows(sandbox) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--map", "userID=id"], b"Did you mean 'userId'?"),
+        (["--map", "userId=di"], b"There is no column 'di'"),
+        (["--map", "userId"], b"is not FIELD="),
+        (["--map", "properties.a:money=id"], b"There is no type 'money'"),
+        (["--map", "userId=id", "--set", "userId=1"], b"given twice"),
+    ],
+)
+def test_a_wrong_mapping_says_how_to_mend_it(run: Command, tmp_path: Path, options: list[str], said: bytes) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    done = run(path, "--type", "identify", *options, "--yes")
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_standard_input_is_read_and_resumed_with_a_checkpoint(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    given = "".join(json.dumps(message(number)) + "\n" for number in range(20)).encode()
+    kept = tmp_path / "kept.db"
+    first = run("-", "--checkpoint", kept, "--limit", "5", "--rejected", tmp_path / "no.jsonl", given=given)
+    second = run("-", "--checkpoint", kept, "--rejected", tmp_path / "no.jsonl", given=given)
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 20}
+
+
+def test_a_dry_run_checks_all_rows_and_sends_nothing(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}, message(2)])
+    found = run.summary(path, "--dry-run", code=1, write_key="")
+    assert (found["accepted"], found["rejected"], found["requests"]) == (2, 1, 0)
+    assert run.summary(path, code=1, dry_run="true")["requests"] == 0
+    assert rows(sandbox) == []
+    assert not path.with_name("events.jsonl.checkpoint").exists()
+
+
+def test_a_pattern_names_files_and_a_missing_one_is_said(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    for number in range(3):
+        written(tmp_path / f"part-{number}.jsonl", [message(number)])
+    found = run.summary(str(tmp_path / "part-*.jsonl"))
+    assert (found["accepted"], len(found["files"])) == (3, 3)
+    for name in ("gone.jsonl", "gone-*.jsonl"):
+        done = run(tmp_path / name)
+        assert done.returncode == 2
+        assert name.encode() in done.stderr
+
+
+def test_read_only_settings_import_nothing(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    assert run(path, read_only="true").returncode == 2
+    assert rows(sandbox) == []
+
+
+def test_denied_events_redaction_and_warnings_hold_for_rows(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    given = [
+        message(1, properties={"number": 1, "email": "a@example.com"}),
+        message(2, event="Secret Deed"),
+        message(3, event="order_completed"),
+    ]
+    path = written(tmp_path / "events.jsonl", given)
+    found = run.summary(path, code=1, deny_events="Secret*", redact='{"email": "mask"}')
+    assert found["warnings"] == {"semantic_event_spelling": 1}
+    assert found["files"][0]["firstRejections"][0]["code"] == "not_allowed"
+    assert (
+        next(each["properties"] for each in arrived(sandbox) if "email" in each["properties"])["email"] == "[redacted]"
+    )
+
+
+def test_rows_without_time_or_people_get_them_and_the_same_again(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "events.jsonl", [{"type": "track", "event": "Ping Received"}] * 2)
+    found = run.summary(path, anonymous_id="generate")
+    assert found["warnings"] == {"anonymous_id_generated": 2}
+    run.summary(path, "--again", anonymous_id="generate")
+    first, second = arrived(sandbox)
+    assert first["anonymousId"] != second["anonymousId"]
+    assert first["timestamp"] == second["timestamp"]
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 2, "duplicate": 2}
+
+
+def test_a_damaged_archive_is_said_after_what_it_holds_was_sent(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl.gz"
+    whole = gzip.compress("".join(json.dumps(message(number)) + "\n" for number in range(5000)).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    done = run(path)
+    assert done.returncode == 2
+    assert b"ends too soon" in done.stderr
+    path.write_bytes(b"no gzip at all")
+    assert b"damaged" in run(path, "--again").stderr

@@ -1,0 +1,157 @@
+"""`segment_import_file`: over MCP, from one folder and nowhere else."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import WAIT, arrived, mcp, rows, settings, until
+
+from segment_tools import Segment, Settings, dispatch
+from segment_tools.sandbox.run import Sandbox
+from segment_tools.tools import TOOLS, definition, offered
+
+pytestmark = pytest.mark.anyio
+TOOL = "segment_import_file"
+
+
+def message(number: int) -> dict[str, Any]:
+    return {"type": "track", "event": "Order Completed", "userId": f"u{number % 50}", "properties": {"number": number}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "imports"
+    found.mkdir()
+    (tmp_path / "outside.jsonl").write_text(json.dumps(message(1)), encoding="utf-8")
+    return found
+
+
+def written(path: Path, messages: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in messages), encoding="utf-8")
+    return path
+
+
+def segment(sandbox: Sandbox, folder: Path, **values: Any) -> Segment:
+    return Segment(settings(data_plane_url=sandbox.url, import_dir=folder, **values))
+
+
+async def once(sandbox: Sandbox, folder: Path, /, *, confirm: Any = None, values: Any = None, **arguments: Any) -> Any:
+    client = segment(sandbox, folder, **(values or {}))
+    try:
+        return await dispatch(TOOL, arguments, client, confirm=confirm)
+    finally:
+        await client.aclose()
+
+
+async def test_a_file_is_imported_with_counts_progress_and_the_first_rejections(sandbox: Sandbox, folder: Path) -> None:
+    written(folder / "events.jsonl", [*map(message, range(300)), {"type": "track", "userId": "u"}])
+    told: list[tuple[float, float | None, str | None]] = []
+
+    async def progress(done: float, total: float | None, text: str | None) -> None:
+        told.append((done, total, text))
+
+    async with mcp(settings(data_plane_url=sandbox.url, import_dir=folder)) as client:
+        result = await client.call_tool(TOOL, {"file": "events.jsonl"}, progress_callback=progress)
+    found = result.structured_content
+    assert found is not None
+    assert (found["success"], found["rows"], found["accepted"], found["rejected"]) == (True, 301, 300, 1)
+    assert found["firstRejections"][0]["row"] == 301
+    assert found["rejectedFile"] == "events.jsonl.rejected.jsonl"
+    assert found["messages"] == [{"type": "track", "event": "Order Completed", "count": 300}]
+    assert len(arrived(sandbox)) == 300
+    assert told
+
+
+async def test_the_tool_is_listed_only_with_a_folder(folder: Path) -> None:
+    assert TOOL not in {tool.name for tool in offered(Settings())}
+    assert TOOL in {tool.name for tool in offered(settings(import_dir=folder))}
+    assert TOOL not in {tool.name for tool in offered(settings(import_dir=folder, read_only=True))}
+    without = [definition(tool, settings()) for tool in offered(settings())]
+    kept = [definition(tool, settings(import_dir=folder)) for tool in TOOLS if tool.name != TOOL]
+    assert [each for each in kept if each["name"] in {one["name"] for one in without}] == without
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside.jsonl", "link.jsonl", "linked/outside.jsonl", "gone.jsonl", "/etc/passwd", "/etc/gone", ".", "pipe",
+     "a\0b", "x" * 5000, "loop"],
+)  # fmt: skip
+async def test_what_is_outside_cannot_be_read_and_nothing_is_told_of_it(
+    name: str, sandbox: Sandbox, folder: Path
+) -> None:
+    (folder / "link.jsonl").symlink_to(folder.parent / "outside.jsonl")
+    (folder / "linked").symlink_to(folder.parent)
+    (folder / "loop").symlink_to(folder / "loop")
+    os.mkfifo(folder / "pipe")
+    found = await asyncio.wait_for(once(sandbox, folder, file=name), WAIT)
+    assert (found["success"], found["error"]["code"], found["error"]["field"]) == (False, "invalid_value", "file")
+    assert found["error"]["message"] == "There is no such file in the import folder."
+    assert rows(sandbox) == []
+
+
+async def test_links_within_the_folder_are_followed(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "below").mkdir()
+    written(folder / "below" / "events.jsonl", [message(1)])
+    (folder / "link.jsonl").symlink_to(folder / "below" / "events.jsonl")
+    assert (await once(sandbox, folder, file="link.jsonl"))["accepted"] == 1
+    assert (await once(sandbox, folder, file="below/events.jsonl"))["importedBefore"]
+
+
+async def test_a_cancelled_import_goes_on_with_the_same_call(sandbox: Sandbox, folder: Path) -> None:
+    written(folder / "events.jsonl", [{**message(number), "context": {"locale": "x" * 200}} for number in range(6000)])
+    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", times=None)
+    client = segment(sandbox, folder)
+    call = asyncio.create_task(dispatch(TOOL, {"file": "events.jsonl"}, client))
+    await until(lambda: bool(rows(sandbox)), 0.01)
+    busy = await dispatch(TOOL, {"file": "events.jsonl"}, client)
+    assert busy["error"]["code"] == "import_running"
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    sandbox.clear_faults()
+    assert 0 < len(rows(sandbox)) < 6000
+    found = await dispatch(TOOL, {"file": "events.jsonl"}, client)
+    await client.aclose()
+    assert (found["accepted"], found["rows"]) == (6000, 6000)
+    assert {each["properties"]["number"] for each in arrived(sandbox)} == set(range(6000))
+
+
+async def test_a_table_is_mapped_and_a_dry_run_sends_nothing(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "users.csv").write_text("id,plan\nu1,pro\nu2,\n", encoding="utf-8")
+    mapped: dict[str, Any] = {"type": "identify", "map": ["userId=id", "traits=*"], "file": "users.csv"}
+    dry = await once(sandbox, folder, **mapped, dryRun=True, values={"write_key": ""})
+    assert (dry["success"], dry["dryRun"], dry["accepted"], rows(sandbox)) == (True, True, 2, [])
+    assert (await once(sandbox, folder, **mapped))["accepted"] == 2
+    assert [each.get("traits") for each in arrived(sandbox)] == [{"plan": "pro"}, None]
+
+
+async def test_where_people_must_agree_to_anything_they_must_agree_to_an_import(sandbox: Sandbox, folder: Path) -> None:
+    written(folder / "events.jsonl", [message(1)])
+    asked: list[str] = []
+
+    async def no(question: str) -> str:
+        asked.append(question)
+        return "decline"
+
+    for confirm in ("import_file", "Order*"):
+        found = await once(sandbox, folder, file="events.jsonl", confirm=no, values={"confirm": confirm})
+        assert found["error"]["code"] == "declined_by_user"
+    assert "'events.jsonl'" in asked[0]
+    assert rows(sandbox) == []
+
+
+async def test_the_call_is_in_the_audit_log(sandbox: Sandbox, folder: Path, tmp_path: Path) -> None:
+    written(folder / "events.jsonl", [message(1)])
+    await once(sandbox, folder, file="events.jsonl", values={"audit_log": tmp_path / "audit.jsonl"})
+    line = json.loads((tmp_path / "audit.jsonl").read_text(encoding="utf-8"))
+    assert (line["tool"], line["verdict"]) == (TOOL, "done")
+
+
+def test_a_server_that_imports_nothing_loads_nothing_for_it() -> None:
+    check = "import sys, segment_tools.surfaces.mcp_server; print([m for m in sys.modules if 'tools.bulk' in m])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=WAIT, check=True)
+    assert done.stdout.strip() == "[]"
