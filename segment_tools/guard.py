@@ -6,12 +6,12 @@ import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic_core import to_json
 
 from segment_tools.errors import InvalidMessage, Problem, Refused
-from segment_tools.redaction import hidden
+from segment_tools.redaction import hidden, hidden_in
 from segment_tools.setting_types import EVENT, TOOL, TYPE, Selector
 from segment_tools.settings import Settings
 from segment_tools.spec.messages import AnyMessage, Track
@@ -31,8 +31,15 @@ SERVER_FACTOR = 10
 MOST_SESSIONS = 10_000
 """Ours, a few MB: whoever was away longest is forgotten first."""
 
-SHOWN, SHOWN_CHARACTERS, SHOWN_KINDS = 5, 300, 20
-"""Of a batch, how many messages a person is shown, how much of each, and how many kinds are counted."""
+SHOWN, SHOWN_CHARACTERS, SHOWN_KINDS = 5, 200, 20
+"""Of a batch, how many messages a person is shown with their fields, how much of each field, and how many kinds are
+counted."""
+
+WHOLE = ("event", "groupId", "userId", "previousId", "anonymousId")
+"""What is shown of each message in question and never cut: what is done, and to whom."""
+
+MOST_LISTED, LONGEST_WHOLE, SHOWN_OF_TEXT = 50, 300, 60
+"""Of how many messages a person can be shown those, of what length each, and how much of a text within a field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class Guard:
                 self._checked(asked)
             if asked.proof:
                 await asked.proof()
-            await agreed(_question(asked, self._to_confirm(asked)), asked.confirm)
+            await agreed(_question(asked, self._showable(asked)), asked.confirm)
         if self._counted:
             self._count(asked, *self._checked(asked))
 
@@ -136,6 +143,24 @@ class Guard:
         if self._confirmed.has_tool(asked.tool):
             return list(range(len(asked.messages)))
         return [index for index, message in enumerate(asked.messages) if self._confirmed.has(message)]
+
+    def _showable(self, asked: Asked) -> list[int]:
+        """The places of the messages that a person must agree to, those that cannot be undone first.
+
+        Raises:
+            Refused: they cannot be shown whom each is about.
+        """
+        chosen = [index for index, message in enumerate(asked.messages) if self._confirmed.has(message)]
+        found = self._to_confirm(asked)
+        listed = sorted(found, key=lambda index: (index not in chosen, asked.messages[index].type != "alias"))
+        final = {index for index in found if asked.messages[index].type == "alias"}
+        if len(final.union(chosen)) > MOST_LISTED:
+            raise unavailable(f"can be shown {MOST_LISTED} such messages at most in one call")
+        for index in listed[:MOST_LISTED]:
+            fields = asked.messages[index].as_dict()
+            if long := next((name for name in WHOLE if len(str(fields.get(name, ""))) > LONGEST_WHOLE), None):
+                raise unavailable(f"{long} is too long to be shown, over {LONGEST_WHOLE} characters")
+        return listed
 
     def _checked(self, asked: Asked) -> "tuple[_Session, _Run, _Run]":
         session = self._session(asked.session)
@@ -349,9 +374,9 @@ def _question(asked: Asked, shown: Sequence[int]) -> str:
     lines = [f"{first} to Segment{where}?"]
     if number > 1:
         lines.append(_counted(asked))
-    lines += [_line(asked, index) for index in shown[:SHOWN]]
-    if number > len(shown[:SHOWN]):
-        lines.append(f"and {number - len(shown[:SHOWN]):,} more that are not shown")
+    lines += [_line(asked, index, whole=place < SHOWN) for place, index in enumerate(shown[:MOST_LISTED])]
+    if number > len(shown[:MOST_LISTED]):
+        lines.append(f"and {number - len(shown[:MOST_LISTED]):,} more that are not shown")
     if "alias" in counts:
         lines.append("An alias cannot be undone.")
     return "\n".join(lines)
@@ -367,12 +392,31 @@ def _counted(asked: Asked) -> str:
     return f"{', '.join([*named, *more])}; of {people:,} {'person' if people == 1 else 'people'}"
 
 
-def _line(asked: Asked, index: int) -> str:
+def _line(asked: Asked, index: int, *, whole: bool) -> str:
+    """One message: all of its fields, each as far as there is room, or only what is never cut."""
     message = asked.messages[index]
-    fields = {key: value for key, value in message.as_dict().items() if key != "type"}
-    told = ", ".join(f"{key} {to_json(value).decode()}" for key, value in fields.items())
-    # Cut after the keys are out, so that no half of one is left; and no character may pretend to be another line.
-    text = "".join(char if char.isprintable() else "?" for char in hidden(told, asked.secrets))
+    fields = {key: value for key, value in message.as_dict().items() if key in WHOLE or (whole and key != "type")}
+    told = ", ".join(f"{key} {_told(key, hidden_in(value, asked.secrets))}" for key, value in fields.items())
     place = f"[{index}] " if asked.indexed else ""
-    cut = f" … ({left:,} characters more)" if (left := len(text) - SHOWN_CHARACTERS) > 0 else ""
-    return f"{place}{message.type}: {text[:SHOWN_CHARACTERS]}{cut}"
+    return f"{place}{message.type}: {told}"
+
+
+def _told(field: str, value: Any) -> str:
+    """The field's value; no character of it may pretend to be another line."""
+    told = to_json(value if field in WHOLE else _shortened(value)).decode()
+    text = "".join(char if char.isprintable() else "?" for char in told)
+    if field in WHOLE or (left := len(text) - SHOWN_CHARACTERS) <= 0:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]} … ({left:,} characters more)"
+
+
+def _shortened(value: Any) -> Any:
+    """The value with its long texts cut, so that none pushes what comes after it out of sight."""
+    if isinstance(value, str):
+        left = len(value) - SHOWN_OF_TEXT
+        return value if left <= 0 else f"{value[:SHOWN_OF_TEXT]} … ({left:,} characters more)"
+    if isinstance(value, dict):
+        return {_shortened(name): _shortened(below) for name, below in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(below) for below in cast("Sequence[Any]", value)]
+    return value

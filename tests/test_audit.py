@@ -146,6 +146,35 @@ async def test_ids_keys_and_stray_arguments_never_reach_the_log(log: Path) -> No
     assert not [part for part in PERSONAL if part in text(log)]
 
 
+DEEP: Any = []
+for _ in range(300):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("more", "people"),
+    [
+        ({"properties": {"a": "\ud800"}}, 1),
+        ({"properties": {"a": DEEP}}, 1),
+        ({"userId": 10**5000}, 0),
+        ({"userId": "\ud800"}, 1),
+        ({"properties": {"a": float("nan")}}, 1),
+        ({"batch": DEEP}, 1),
+    ],
+)
+async def test_what_no_json_can_hold_is_refused_alike_with_a_log_and_has_its_line(
+    more: dict[str, Any], people: int, log: Path
+) -> None:
+    arguments = {"event": "A", "userId": "u1", **more}
+    without = await dispatch("segment_track", arguments, Segment(settings()))
+    with_log = await dispatch("segment_track", arguments, logged(log))
+    assert with_log == without
+    assert with_log["error"]["code"] != "internal_error"
+    (line,) = lines(log)
+    assert (line["verdict"], line["code"]) == ("refused", with_log["error"]["code"])
+    assert len(line.get("people", [])) == people
+
+
 async def test_a_call_that_was_cancelled_has_a_line(log: Path) -> None:
     started = asyncio.Event()
 

@@ -180,6 +180,50 @@ async def test_a_question_is_short_holds_no_key_and_no_line_but_ours(mode: str) 
     assert not [text for question in person.questions for text in (KEY, other, "\u202e", "\u200b") if text in question]
 
 
+async def test_no_id_and_no_event_is_pushed_out_of_sight() -> None:
+    person = Person("accept")
+    async with asked(person, "auto", confirm="alias,track") as (client, _):
+        await client.call_tool("segment_alias", {"userId": "u" + "x" * 290, "previousId": "victim"})
+        event = {"event": "A", "context": {"page": {"title": "x" * 5000}}, "userId": "somebody"}
+        await client.call_tool("segment_track", {**event, "properties": {"pad": "x" * 5000, "amount": 99}})
+    assert 'previousId "victim"' in person.questions[0]
+    assert "somebody" in person.questions[1]
+    assert '"amount":99' in person.questions[1]
+
+
+async def test_of_a_batch_everybody_in_question_is_shown() -> None:
+    person = Person("accept")
+    items = [{"type": "alias", "userId": f"new-{number}", "previousId": f"old-{number}"} for number in range(8)]
+    others = [{"type": "track", **ORDER, "userId": f"u{number}"} for number in range(60)]
+    for confirm in ("alias", "batch"):
+        async with asked(person, "auto", confirm=confirm) as (client, _):
+            assert facts(await client.call_tool("segment_batch", {"batch": [*others, *items]}))["success"]
+    for question in person.questions:
+        assert [
+            number for number in range(8) if f'userId "new-{number}", previousId "old-{number}"' not in question
+        ] == []
+
+
+@pytest.mark.parametrize("confirm", ["alias", "batch"])
+@pytest.mark.parametrize(
+    ("aliases", "reason"),
+    [
+        ([{"userId": f"u{number}", "previousId": f"a{number}"} for number in range(51)], "50 such messages at most"),
+        ([{"userId": "u1", "previousId": "x" * 301}], "previousId is too long to be shown"),
+    ],
+)
+async def test_what_a_person_cannot_be_shown_is_refused(
+    confirm: str, aliases: list[dict[str, str]], reason: str
+) -> None:
+    person = Person("accept")
+    async with asked(person, "auto", confirm=confirm) as (client, upstream):
+        items = [{"type": "alias", **each} for each in aliases]
+        result = facts(await client.call_tool("segment_batch", {"batch": items}))
+    assert result["error"]["code"] == "confirmation_unavailable"
+    assert reason in result["error"]["message"]
+    assert (person.questions, upstream.requests) == ([], [])
+
+
 @both
 async def test_retrying_and_discarding_in_the_outbox_can_want_consent(mode: str) -> None:
     person = Person("decline")

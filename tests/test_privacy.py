@@ -13,7 +13,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support import SENT_AT, Time, accepting, answering, arrived, mcp
+from support import SENT_AT, WAIT, Time, accepting, answering, arrived, mcp
 from support import settings as segment_settings
 
 from segment_tools import Identify, NotConfigured, Segment, Settings, Track
@@ -275,6 +275,83 @@ def test_json_in_text_is_read_and_masked_where_it_cannot_be(text: str, expected:
     assert redacted({"email": "mask"}, {"raw": text}) == {"raw": expected}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"email": "x"',
+        "'email': 'x'",
+        '"contact" : 1, \\"Email\\" : \\"x\\"',
+        '{"email" => "x"}',
+        "{email=x, plan=pro}",
+        '{"\\u0065mail": "x",}',
+        '{"e\u200bmail": "x",}',
+        '{"name": "email", "value": "x"',
+        '[["email", "x"], ["plan", "pro"]',
+        '[["email", "x"],]',
+    ],
+)
+def test_text_that_only_resembles_json_is_masked_where_it_has_the_name(text: str) -> None:
+    assert redacted({"email": "mask"}, {"raw": text}) == {"raw": MASK}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "please email: x",
+        'the "email" field',
+        "it's 5: don't email 'me'",
+        "https://shop.example/?email=x",
+        '["email", "sms"]',
+        '[["phone", "x"]]',
+        "[INFO] email sent: yes",
+    ],
+)
+def test_prose_urls_and_lists_of_names_stay(text: str) -> None:
+    assert redacted({"email": "mask"}, {"raw": text}) == {"raw": text}
+
+
+@pytest.mark.parametrize("name", ["e\u200bmail", "\uff45mail", "EMAIL\u2060", "contact.e\u00admail"])
+def test_a_name_counts_as_it_is_read(name: str) -> None:
+    assert redacted({"email": "mask"}, {name: "x"}) == {name: MASK}
+    assert redacted({"email": "mask"}, {"type": name, "id": "x"}) == {"type": name, "id": MASK}
+    assert redacted({"\uff25mail": "mask"}, {"email": "x"}) == {"email": MASK}
+
+
+def test_pairs_are_read_in_any_case_and_as_lists() -> None:
+    given_ = {"a": [{"Name": "email", "Value": "x"}, {"KEY": "Email", "value": "x"}], "b": [["email", "x"], ["n", "y"]]}
+    assert redacted({"email": "mask"}, given_) == {
+        "a": [{"Name": "email", "Value": MASK}, {"KEY": "Email", "value": MASK}],
+        "b": [["email", MASK], ["n", "y"]],
+    }
+    assert redacted({"email": "drop"}, given_) == {"a": [], "b": [["n", "y"]]}
+    several = {"name": "plan", "Name": "email", "NAME": "n", "Value": "x"}
+    assert redacted({"email": "mask"}, several) == {**several, "Value": MASK}
+    assert redacted({"email": "mask"}, {"channels": ["email", "sms"]}) == {"channels": ["email", "sms"]}
+
+
+HOSTILE = {
+    "spaces after a brace": "{" + " " * 100_000,
+    "spaces and colons": "{" + " :" * 50_000,
+    "quotes": "{" + '"' * 100_000,
+    "quoted spaces": '{"' + " " * 100_000,
+    "a name and spaces": '{"a"' + " " * 100_000,
+    "backslashes": '{"a' + "\\" * 100_000,
+    "names without end": "{" + "a " * 50_000,
+    "brackets": "[" * 100_000,
+    "dots": "a." * 20_000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_no_text_and_no_name_takes_long(kind: str) -> None:
+    rules = json.dumps({"email": "mask", "*x*y*z*w*": "mask", "address.city": "drop"})
+    async with asyncio.timeout(WAIT):
+        segment = Segment(segment_settings(redact=rules, dry_run="true"))
+        for properties in ({"a": HOSTILE[kind]}, {HOSTILE[kind][:40_000]: "b"}, {"xyz" * 10_000: "c"}):
+            found = await dispatch("segment_track", {"event": "A", "userId": "u1", "properties": properties}, segment)
+            assert found.get("error", {"code": "too_large"})["code"] == "too_large"
+
+
 def test_half_a_character_in_json_text_does_no_harm() -> None:
     assert redacted({"email": "mask"}, {"raw": r'{"email": "x", "h": "\ud800"}'})["raw"].isascii()
 
@@ -287,6 +364,31 @@ def test_consent_and_the_names_of_destinations_stay() -> None:
     done = Redaction({"*": "mask", "mixpanel": "drop", "context.consent": "drop"}).of(message)
     assert done.context == {"consent": consent, "ip": MASK}
     assert done.integrations == {"Mixpanel": {"email": MASK, "k": MASK}, "All": False}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"CONSENT": {"categoryPreferences": {"email": MARK}}},
+        {"consent.categoryPreferences": {"email": MARK}},
+        {"consent": {"categoryPreferences": {}, "CATEGORYPREFERENCES": {"email": MARK}}},
+        {"consent": {"categoryPreferences": {}, "email": MARK}},
+        {"traits": {"consent": {"categoryPreferences": {"email": MARK}}}},
+    ],
+)
+def test_only_consent_itself_is_no_field(context: dict[str, Any]) -> None:
+    done = Redaction({"email": "mask"}).of(Track(event="A", user_id="u1", context=context))
+    assert MARK not in json.dumps(done.context)
+
+
+@pytest.mark.parametrize("action", ["mask", "drop"])
+def test_of_a_destination_only_the_name_and_the_switch_stay(action: Literal["mask", "drop"]) -> None:
+    integrations = {"email": MARK, "Mixpanel.email": MARK, "Heap": {"email": MARK}, "Email": True, "k": {"e": 1}}
+    message = Track(event="A", user_id="u1", integrations={**integrations, "e.email": {"x": MARK}})
+    done = Redaction({"email": action}).of(message).integrations
+    assert done is not None
+    assert MARK not in json.dumps(done)
+    assert (done["Email"], done["k"], "Heap" in done) == (True, {"e": 1}, True)
 
 
 def test_the_caller_keeps_its_own_message() -> None:

@@ -77,9 +77,18 @@ def _became(tool: Tool | None, result: Mapping[str, Any] | None) -> dict[str, An
 
 def _about(audit: Audit, arguments: Arguments) -> dict[str, Any]:
     """Digests of whom the call is about, and how many bytes of arguments it had."""
-    text = arguments if isinstance(arguments, str) else to_json(arguments or {}, fallback=str, inf_nan_mode="constants")
     people = {audit.digest(name): None for each in _messages(_read(arguments)) for name in _names(each)}
-    return {"people": list(people), "bytes": len(text.encode(errors="replace") if isinstance(text, str) else text)}
+    return {"people": list(people), "bytes": _size(arguments)}
+
+
+def _size(arguments: Arguments) -> int | None:
+    """The arguments' bytes; None of what no JSON can hold, such as half a character."""
+    if isinstance(arguments, str):
+        return len(arguments.encode(errors="replace"))
+    try:
+        return len(to_json(arguments or {}, fallback=str, inf_nan_mode="constants"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read(value: object) -> object:
@@ -103,6 +112,14 @@ def _messages(arguments: object) -> list[dict[str, Any]]:
 
 def _names(fields: Mapping[str, Any]) -> list[str]:
     """The ids, and of `type:value`, as profiles are asked for, the value too."""
-    ids = [str(fields[name]) for name in IDS if isinstance(fields.get(name), str | int | float)]
-    typed = str(fields.get("id", "")).partition(":")[2]
-    return [*ids, typed] if typed else ids
+    ids = [_text(fields[name]) for name in IDS if name in fields]
+    typed = _text(fields.get("id")).partition(":")[2]
+    return [each for each in (*ids, typed) if each]
+
+
+def _text(value: object) -> str:
+    """An id as text; empty for what is none, such as a number of more digits than Python writes."""
+    try:
+        return str(value) if isinstance(value, str | int | float) else ""
+    except ValueError:
+        return ""
