@@ -22,7 +22,10 @@ from typing import Any, Self
 from segment_tools.receipt import Receipt
 
 SHOWN_PROBLEMS = 5
-"""How many problems an `InvalidMessage` puts into its text; `problems` always has them all."""
+"""How many problems an `InvalidMessage` puts into its text."""
+
+LISTED_PROBLEMS = 20
+"""Ours: how many problems, or warnings, an answer lists. Who mends these sees the others then."""
 
 
 _PROPER = frozenset({"Segment"})
@@ -87,20 +90,25 @@ class SegmentError(Exception):
 
 
 class InvalidMessage(SegmentError):
-    """The message would be refused or silently dropped by Segment; nothing was sent."""
+    """The message would be refused or silently dropped by Segment; nothing was sent.
+
+    `problems` are those that were described, which is at least one of every bad message; `more` counts the others.
+    """
 
     code = "invalid_value"
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], more: int = 0) -> None:
         first = problems[0]
         where = "" if first.index is None else f"batch[{first.index}]: "
         super().__init__(f"{where}{first.message}", hint=first.hint, field=first.field)
         self.code = first.code
         self.problems = tuple(problems)
+        self.more = more
 
     def __str__(self) -> str:
         shown = [str(problem) for problem in self.problems[:SHOWN_PROBLEMS]]
-        more = [f"And {left} more."] if (left := len(self.problems) - SHOWN_PROBLEMS) > 0 else []
+        left = len(self.problems) - len(shown) + self.more
+        more = [f"And {left} more."] if left else []
         return " ".join([*shown, *more])
 
     @classmethod

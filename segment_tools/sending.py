@@ -37,6 +37,7 @@ from segment_tools.settings import Settings
 from segment_tools.spec.advice import Quiet
 from segment_tools.spec.credentials import Secrets
 from segment_tools.spec.messages import AnyMessage
+from segment_tools.spec.names import Effort
 from segment_tools.spec.privacy import Redaction, has_consent, no_consent
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.spec.tracking_plan import violations
@@ -259,7 +260,8 @@ class Sender:
             return [Warned("plan_unavailable", f"Not checked against the tracking plan. {error}")]
         if plan is None:
             return []
-        found = [(each.index, violation) for each in messages for violation in violations(each.fields, plan)]
+        effort = Effort()
+        found = [(each.index, violation) for each in messages for violation in violations(each.fields, plan, effort)]
         if blocks and found:
             raise PlanViolation([_problem(violation, index) for index, violation in found])
         return [

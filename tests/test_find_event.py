@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from support import NOW, ROOT, Caller, facts, settings
+from support import NOW, ROOT, Caller, facts, settings, work
 
 from segment_tools import Segment, Settings, Transport, parse_message
 from segment_tools.spec.advice import warnings
@@ -87,6 +87,25 @@ async def test_where_nothing_fits_the_tool_says_how_to_name_an_event(call: Calle
 async def test_a_question_is_required(call: Caller) -> None:
     refused = await call("segment_find_event", {"query": ""})
     assert (refused["error"]["code"], refused["error"]["field"]) == ("missing_field", "query")
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        (5, "query must be text; pass a string."),
+        (["bought"], "query must be text; pass a string."),
+        (" ", "query is blank; pass it in words."),
+        ("x" * 501, "query is too long; ask for one thing in a sentence, of at most 500 characters."),
+    ],
+)
+async def test_what_is_no_question_is_refused_as_one(query: object, said: str, call: Caller) -> None:
+    assert (await call("segment_find_event", {"query": query}))["errorMessage"] == said
+
+
+def test_a_question_of_strange_words_costs_little_more_than_a_short_one() -> None:
+    find_events("order")
+    few, many = (" ".join(f"zq{number}wk" for number in range(count)) for count in (8, 64))
+    assert work(lambda: find_events(many)) < 2 * work(lambda: find_events(few))
 
 
 async def test_the_plan_is_searched_first() -> None:

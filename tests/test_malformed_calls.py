@@ -1,8 +1,10 @@
 """Calls as hosts and models really make them, each with what must come of it."""
 
 import pytest
-from support import Caller, arrived
+from support import Caller, arrived, work
 
+from segment_tools import InvalidMessage, parse_message
+from segment_tools.errors import LISTED_PROBLEMS
 from segment_tools.sandbox.run import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -234,3 +236,34 @@ async def test_an_unknown_tool_is_named_with_the_nearest(name: str, call: Caller
 async def test_a_number_out_of_range_is_told_its_range(number: object, call: Caller) -> None:
     error = (await call("segment_get_profile_events", {"id": "u1", "limit": number}, profile_token="any"))["error"]
     assert (error["field"], error["message"]) == ("limit", "limit is out of its range, 1 to 100.")
+
+
+async def test_of_very_many_problems_the_first_are_listed_and_the_others_counted(call: Caller) -> None:
+    wide = {"event": "A", **U, **{f"k{number}": 1 for number in range(500)}}
+    single = await call("segment_track", wide)
+    many = await call("segment_batch", {"batch": [{"type": "track"}] * 300 + [{"type": "track", **wide}]})
+    for result, more in ((single, 480), (many, 1_080)):
+        *listed, last = result["error"]["problems"]
+        assert (len(listed), last) == (LISTED_PROBLEMS, {"code": "more_problems", "message": f"And {more} more."})
+        assert f"And {more + 15} more." in result["errorMessage"]
+        assert len(str(result)) < 10_000
+    checked = await call("segment_check_message", {"type": "track", **wide})
+    assert (len(checked["errors"]), checked["errors"][-1]["message"]) == (LISTED_PROBLEMS + 1, "And 480 more.")
+    batch = await call("segment_check_message", {"batch": [{"type": "track"}] * 300})
+    assert (len(batch["errors"]), batch["errors"][-1]["message"]) == (LISTED_PROBLEMS + 1, "And 580 more.")
+
+
+async def test_of_very_many_warnings_the_first_are_listed_and_the_others_counted(call: Caller) -> None:
+    batch = [{"type": "page", **U, "integrations": {f"google_analytics{number}": 1}} for number in range(50)]
+    result = await call("segment_batch", {"batch": batch})
+    assert len(result["warnings"]) == LISTED_PROBLEMS + 1
+    assert result["warnings"][-1] == {"code": "more_warnings", "message": "And 30 more."}
+
+
+def test_what_it_takes_to_refuse_a_message_grows_no_faster_than_the_message() -> None:
+    def refused(fields: int) -> None:
+        with pytest.raises(InvalidMessage):
+            parse_message({"type": "track", "event": "A", **U, **{f"k{number}": 1 for number in range(fields)}})
+
+    refused(1)
+    assert work(lambda: refused(4_000)) < 5 * work(lambda: refused(1_000))

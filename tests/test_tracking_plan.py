@@ -9,7 +9,9 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import work
 
+from segment_tools.spec.names import Effort
 from segment_tools.spec.plan_document import PlanFault, plan_of
 from segment_tools.spec.tracking_plan import MOST_VIOLATIONS, TrackingPlan, violations
 
@@ -322,6 +324,32 @@ def test_values_of_a_callers_own_kind_are_held_to_the_plan_as_they_are_sent() ->
 
     assert found(track(plan=Plan("pro"))) == []
     assert found(track(plan=Plan("por")))[0][0] == "Enum"
+
+
+MISNAMED = {f"prp_{number:03}x": 1 for number in range(1_000)}
+
+
+def test_mends_are_looked_for_within_bounds_and_violations_told_beyond_them() -> None:
+    names = [f"prop_{number:03}" for number in range(300)]
+    plan = plan_of({"A": {"properties": dict.fromkeys(names, "string"), "required": names}})
+    messages = [{**track("A"), "properties": {**MISNAMED, f"own_{number}": 1}} for number in range(5)]
+    violations(messages[0], plan)
+    effort = Effort()
+    told = [violations(message, plan, effort) for message in messages]
+    assert [len(each) for each in told] == [MOST_VIOLATIONS] * len(messages)
+    assert "You passed" in told[0][0].mend
+    assert told[-1][0].mend == "Pass text."
+    fresh = Effort()
+    assert work(lambda: [violations(message, plan, fresh) for message in messages]) < 200_000
+
+
+def test_what_events_mean_is_looked_for_within_bounds() -> None:
+    plan = plan_of({f"{thing} {verb}": {} for thing in ["Gizmo", "Gadget", "Widget"] for verb in ["Spun", "Bent"]})
+    strange = [track(" ".join(f"zq{number}w{place}k" for place in range(12))) for number in range(400)]
+    violations(track("Gizmo Spin"), plan)
+    effort = Effort()
+    first = work(lambda: [violations(message, plan, effort) for message in strange[:200]])
+    assert work(lambda: [violations(message, plan, effort) for message in strange[200:]]) < first / 5
 
 
 PLAIN = {

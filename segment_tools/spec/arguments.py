@@ -132,14 +132,32 @@ def _sought_names(value: object) -> tuple[str, ...] | None:
 
 
 def _sought(value: object) -> str | None:
+    text = _text(value, "Pass real text, or leave {field} out.")
+    if text is not None:
+        _within_url(text)
+    return text
+
+
+def _text(value: object, instead_of_blank: str) -> str | None:
     if value in (None, ""):
         return None
     if not isinstance(value, str):
         raise refusal("{field} must be text.", "Pass a string.")
     if not value.strip():
-        raise refusal("{field} is blank.", "Pass real text, or leave {field} out.")
-    _within_url(value)
+        raise refusal("{field} is blank.", instead_of_blank)
     return value
+
+
+QUESTION_CHARACTERS = 500
+"""Ours: who asks for more than a sentence or two asks for several things."""
+
+
+def _question(value: object) -> str | None:
+    text = _text(value, "Pass it in words.")
+    if text is not None and len(text) > QUESTION_CHARACTERS:
+        hint = f"Ask for one thing in a sentence, of at most {QUESTION_CHARACTERS} characters."
+        raise refusal("{field} is too long.", hint, code="too_large")
+    return text
 
 
 def _sought_id(value: object) -> str | None:
@@ -171,6 +189,9 @@ SoughtNames = Annotated[tuple[str, ...] | None, Kind(_sought_names, {"type": "ar
 
 Sought = Annotated[str | None, Kind(_sought, {"type": "string"})]
 """Text to look for, or a cursor; null and "" are absent."""
+
+Question = Annotated[str | None, Kind(_question, {"type": "string", "maxLength": QUESTION_CHARACTERS})]
+"""What somebody wants to know, in words; null and "" are absent."""
 
 SoughtId = Annotated[str | None, Kind(_sought_id, {"type": "string"})]
 """An id to look for: text, or a number that becomes its text; null and "" are absent."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from segment_tools.spec.event_words import is_action, is_person, meanings, spellings, words
+from segment_tools.spec.event_words import is_action, is_person, meanings, said_for, spellings, words
 from segment_tools.spec.known_events import PLAN, KnownEvent
 from segment_tools.spec.names import folded
 from segment_tools.spec.semantic_events import semantic_events
@@ -26,8 +26,8 @@ _FITS, _BESIDE_PLAN = 0.42, 0.6
 _SURE = 0.8
 """What an event scores at least for which another name was invented: measured with the tests' wrong calls."""
 
-_LIKENESS, _LEAST_LETTERS = 0.78, 4
-"""What `difflib` calls a typo; shorter words have none."""
+_LIKENESS, _LEAST_LETTERS, _MISTYPED = 0.78, 4, 8
+"""What `difflib` calls a typo; shorter words have none, and of so many unknown ones at most it is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +105,24 @@ def _entry(event: KnownEvent, spec: KnownEvent | None) -> _Entry:
 def _scored(query: str, index: _Index) -> Iterable[tuple[_Entry, float]]:
     asked = list(dict.fromkeys(words(query)))
     known = set(index.weights)
-    options = {word: _options(word, known) for word in asked}
+    unknown = [word for word in asked if not _is_known(word, known)]
+    options = {word: _meant(word, known) for word in asked} | {word: _like(word, known) for word in unknown[:_MISTYPED]}
     rarest = max(index.weights.values())
     weights = {word: _weight(word, options[word], index, rarest) for word in asked}
     total = sum(weights.values())
+    wanted = frozenset[str]().union(*options.values())
     for entry in index.entries if total else ():
-        yield entry, max((_score(title, entry, options, weights, total, index) for title in entry.titles), default=0.0)
+        fitting = (title for title in entry.titles if not wanted.isdisjoint(title))
+        yield entry, max((_score(title, entry, options, weights, total, index) for title in fitting), default=0.0)
 
 
-def _options(word: str, known: set[str]) -> Mapping[str, float]:
-    """The stems of the index that a word may mean, and how surely."""
-    found = _meant(word, known)
-    if len(found) > 1 or word in known or len(word) < _LEAST_LETTERS:
-        return found
+def _is_known(word: str, known: set[str]) -> bool:
+    """Whether the word means a stem of the index as it stands, or is too short to be told from others."""
+    return len(_meant(word, known)) > 1 or word in known or len(word) < _LEAST_LETTERS
+
+
+def _like(word: str, known: set[str]) -> Mapping[str, float]:
+    """The stems of the index that an unknown word may mean where it is a typo, and how surely."""
     # With something before it a word is another one, such as the opposite: subscribed, unsubscribed.
     others = (each for each in known | spellings().keys() if not each.endswith(word) and not word.endswith(each))
     like = difflib.get_close_matches(word, sorted(others), n=1, cutoff=_LIKENESS)
@@ -126,7 +131,7 @@ def _options(word: str, known: set[str]) -> Mapping[str, float]:
 
 def _meant(word: str, known: set[str]) -> dict[str, float]:
     found = {meant: _STANDS_FOR for meant in meanings(word) if meant in known}
-    found |= {other: _STANDS_FOR for other in known if word in meanings(other)}
+    found |= {other: _STANDS_FOR for other in said_for(word) if other in known}
     return {**found, word: 1.0}
 
 

@@ -80,6 +80,20 @@ def _meanings() -> dict[str, frozenset[str]]:
     return {word: frozenset(meant) for word, meant in found.items()}
 
 
+def said_for(word: str) -> frozenset[str]:
+    """The stems that may stand for a stem, besides itself."""
+    return _said().get(word, frozenset())
+
+
+@cache
+def _said() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for said, meant in _meanings().items():
+        for each in meant:
+            found.setdefault(each, set()).add(said)
+    return {word: frozenset(said) for word, said in found.items()}
+
+
 @cache
 def spellings() -> dict[str, str]:
     """Words that may be misspelt, besides an event's own, each with its stem."""

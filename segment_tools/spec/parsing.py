@@ -5,7 +5,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from segment_tools.errors import InvalidMessage, Problem
+from segment_tools.errors import LISTED_PROBLEMS, InvalidMessage, Problem
 from segment_tools.spec.messages import KINDS, ORDER, AnyMessage
 from segment_tools.spec.names import nearest, printable
 from segment_tools.spec.unknown_fields import mend, other_tool
@@ -14,17 +14,18 @@ _M = TypeVar("_M", bound=BaseModel)
 _ABSENT = (None, "")
 
 
-def parse(model: type[_M], fields: Mapping[str, Any], *, identity: bool = False) -> _M:
+def parse(model: type[_M], fields: Mapping[str, Any], *, identity: bool = False, most: int = LISTED_PROBLEMS) -> _M:
     """The model built from Segment's camelCase names; with `identity` it must say whom it is about.
 
     Raises:
-        InvalidMessage: with every problem found.
+        InvalidMessage: with the first `most` of the problems, and how many more there are.
     """
     unnamed = [no_identity()] if identity and not _identified(model, fields) else []
     try:
         parsed = model.model_validate(fields, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise InvalidMessage([*_problems(error, model, fields), *unnamed]) from None
+        problems, more = _problems(error, model, fields, most)
+        raise InvalidMessage([*problems, *unnamed], more) from None
     if unnamed:
         raise InvalidMessage(unnamed)
     return parsed
@@ -91,10 +92,13 @@ def _required(model: type[BaseModel]) -> Mapping[str, str]:
     return getattr(model, "REQUIRED", {})
 
 
-def _problems(error: ValidationError, model: type[BaseModel], given: Mapping[str, Any]) -> list[Problem]:
+def _problems(
+    error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], most: int
+) -> tuple[list[Problem], int]:
     """The problems pydantic found, and the required fields that it does not come to when others are wrong.
 
-    What does not belong here comes first: it often is what is missing, under another name.
+    What does not belong here comes first: it often is what is missing, under another name. Of it, and of the rest,
+    at most so many are described; how many are not is counted.
     """
     missing = [
         Problem("missing_field", f"{name} is required.", hint, name)
@@ -102,14 +106,21 @@ def _problems(error: ValidationError, model: type[BaseModel], given: Mapping[str
         if given.get(name) in _ABSENT
     ]
     named = {problem.field for problem in missing}
-    found = [_problem(fault, model, given) for fault in error.errors(include_url=False, include_input=False)]
-    strange = [problem for problem in found if problem.code == "unknown_argument" or problem.field == "type"]
-    rest = [problem for problem in found if problem not in strange and problem.field not in named]
-    return [*strange, *missing, *rest]
+    faults = error.errors(include_url=False, include_input=False)
+    strange = [fault for fault in faults if _is_strange(fault)]
+    rest = [fault for fault in faults if not _is_strange(fault)]
+    other = [problem for fault in rest if (problem := _problem(fault, model, given)).field not in named]
+    shown = [_problem(fault, model, given) for fault in strange[:most]]
+    return [*shown, *missing, *other], len(strange) - len(shown)
+
+
+def _is_strange(fault: Mapping[str, Any]) -> bool:
+    """Whether the fault is of a field that does not belong here, as another tool's type does not."""
+    return fault["type"] == "extra_forbidden" or _place(fault) == "type"
 
 
 def _problem(fault: Mapping[str, Any], model: type[BaseModel], given: Mapping[str, Any]) -> Problem:
-    name = str(fault["loc"][0]) if fault["loc"] else ""
+    name = _place(fault)
     if fault["type"] == "refusal":
         return _refused(name, fault["ctx"])
     if fault["type"] == "extra_forbidden":
@@ -121,6 +132,10 @@ def _problem(fault: Mapping[str, Any], model: type[BaseModel], given: Mapping[st
     if not name:
         return Problem("invalid_value", "A field's name is not valid text.", "Pass valid Unicode.", "arguments")
     return Problem("invalid_value", f"{name} is not valid.", "See the tool's schema for what it takes.", name)
+
+
+def _place(fault: Mapping[str, Any]) -> str:
+    return str(fault["loc"][0]) if fault["loc"] else ""
 
 
 _EXAMPLES = {"context": '{"locale": "en-US"}', "integrations": '{"Mixpanel": true}'}

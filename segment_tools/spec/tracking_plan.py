@@ -12,14 +12,14 @@ from pydantic_core import to_json
 
 from segment_tools.spec.event_search import meant_event
 from segment_tools.spec.known_events import KnownEvent
-from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.names import Effort, printable
 from segment_tools.spec.planned_events import planned_events
 from segment_tools.spec.planned_names import PlannedNames, planned_names
 from segment_tools.spec.vocabulary import Vocabulary
 from segment_tools.spec.wording import Violation, listed, violation_of
 
 if TYPE_CHECKING:
-    from jsonschema_rs import Validator
+    from jsonschema_rs import ValidationError, Validator
 
 RuleType = Literal["COMMON", "TRACK", "IDENTIFY", "GROUP", "PAGE", "SCREEN"]
 RULE_TYPES: tuple[RuleType, ...] = ("COMMON", "TRACK", "IDENTIFY", "GROUP", "PAGE", "SCREEN")
@@ -32,6 +32,9 @@ _SHOWN_EVENTS = 30
 
 _SEARCHED_EVENTS = 300
 """Ours: among so many, what a name means is looked for word by word; among more, what it is spelt like alone."""
+
+_A_SEARCH = 50_000
+"""Ours: what it costs of a call's `Effort` to look for what an event's name means."""
 
 _REMEMBERED = 1_000
 
@@ -73,9 +76,11 @@ class TrackingPlan:
         self._meant: dict[str, str | None] = {}
         self._known: tuple[KnownEvent, ...] | None = None
 
-    def event_meant(self, name: str) -> str | None:
-        """The planned event that a name of none means, by its words or its spelling."""
+    def event_meant(self, name: str, effort: Effort) -> str | None:
+        """The planned event that a name of none means, by its words or its spelling; None where it costs too much."""
         if name not in self._meant:
+            if not effort.affords(_A_SEARCH):
+                return None
             if len(self._meant) >= _REMEMBERED:
                 self._meant.clear()
             self._meant[name] = self._by_words(name) or self.events.nearest(name)
@@ -112,23 +117,32 @@ class TrackingPlan:
         return self._names[key]
 
 
-def violations(message: Mapping[str, Any], plan: TrackingPlan) -> tuple[Violation, ...]:
-    """Where a message, with Segment's names, departs from the plan; at most the first `MOST_VIOLATIONS`."""
+def violations(message: Mapping[str, Any], plan: TrackingPlan, effort: Effort | None = None) -> tuple[Violation, ...]:
+    """Where a message, with Segment's names, departs from the plan; at most the first `MOST_VIOLATIONS`.
+
+    Messages of one call share its `effort`: when that is spent, mends are no longer looked for, and of what departs
+    from a schema the first is told.
+    """
+    found: dict[str, Violation] = {}
+    for each in _violations(message, plan, effort or Effort()):
+        found.setdefault(each.field, each)
+        if len(found) == MOST_VIOLATIONS:
+            break
+    return tuple(found.values())
+
+
+def _violations(message: Mapping[str, Any], plan: TrackingPlan, effort: Effort) -> Iterator[Violation]:
     whole = {**_EMPTY, **message}
     own, common = plan.rule_for(message), plan.common_rule(message)
-    found: dict[str, Violation] = {}
     if own is None and message["type"] == "track":
-        found["event"] = _unplanned_event(plan, str(message.get("event", "")))
+        yield _unplanned_event(plan, str(message.get("event", "")), effort)
     for rule in (own, common):
         if rule is not None:
-            for each in _of_schema(rule, whole):
-                found.setdefault(each.field, each)
+            yield from _of_schema(rule, whole, effort)
     holder = _HOLDS.get(str(message["type"]))
     names = plan.names_in(own, holder) if own and holder else None
     if names is not None and holder is not None:
-        for each in _unplanned(whole[holder], names, holder):
-            found.setdefault(each.field, each)
-    return tuple(found.values())[:MOST_VIOLATIONS]
+        yield from _unplanned(whole[holder], names, holder, effort)
 
 
 def _of_version(rules: Sequence[Rule], message: Mapping[str, Any]) -> Rule:
@@ -147,24 +161,50 @@ def _held(schema: Mapping[str, Any], holder: str) -> Mapping[str, Any] | None:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
 
-def _of_schema(rule: Rule, message: Mapping[str, Any]) -> Iterator[Violation]:
+def _of_schema(rule: Rule, message: Mapping[str, Any], effort: Effort) -> Iterator[Violation]:
     try:
         valid = rule.validator.is_valid(message)
     except ValueError:  # a kind of text or number of the caller's own: what is sent of it is plain
         message, valid = json.loads(to_json(message)), False
-    if valid:
-        return
-    for error in rule.validator.iter_errors(message):
-        yield from violation_of(error, rule.schema, message)
+    if not valid:
+        for error in _errors(rule, message, effort):
+            yield from violation_of(error, rule.schema, message, effort.nearest)
 
 
-def _unplanned_event(plan: TrackingPlan, name: str) -> Violation:
+def _errors(rule: Rule, message: Mapping[str, Any], effort: Effort) -> Sequence["ValidationError"]:
+    """What the library has against the message: each error holds a copy of where it is, which may be all of it."""
+    size = _size(message)
+    if not effort.affords(size):
+        return [error] if (error := _first_error(rule, message)) else []
+    errors = list(rule.validator.iter_errors(message))
+    effort.spend(size * len(errors))
+    return errors
+
+
+def _first_error(rule: Rule, message: Mapping[str, Any]) -> "ValidationError | None":
+    from jsonschema_rs import ValidationError
+
+    try:
+        rule.validator.validate(message)
+    except ValidationError as error:
+        return error
+    return None
+
+
+def _size(value: object) -> int:
+    """How many values there are in it, itself among them."""
+    if isinstance(value, dict):
+        value = list(cast("dict[str, object]", value).values())
+    return 1 + sum(map(_size, cast("list[object]", value))) if isinstance(value, list) else 1
+
+
+def _unplanned_event(plan: TrackingPlan, name: str, effort: Effort) -> Violation:
     text = "The event is not in the tracking plan."
-    return Violation("Unplanned Event", "event", text, _instead(plan, name))
+    return Violation("Unplanned Event", "event", text, _instead(plan, name, effort))
 
 
-def _instead(plan: TrackingPlan, name: str) -> str:
-    if meant := plan.event_meant(name):
+def _instead(plan: TrackingPlan, name: str, effort: Effort) -> str:
+    if meant := plan.event_meant(name, effort):
         return f"Did you mean {meant!r}?"
     events = plan.events
     if len(events.names) <= _SHOWN_EVENTS:
@@ -172,24 +212,26 @@ def _instead(plan: TrackingPlan, name: str) -> str:
     return f"Pass one of its {len(events.names):,} events, or ask for this one to be added to the plan."
 
 
-def _unplanned(value: object, names: PlannedNames, path: str) -> Iterator[Violation]:
+def _unplanned(value: object, names: PlannedNames, path: str, effort: Effort) -> Iterator[Violation]:
     """What stands in the message under a name that the plan does not have."""
     if isinstance(value, list) and names.items:
         for place, item in enumerate(cast("list[object]", value)):
-            yield from _unplanned(item, names.items, f"{path}.{place}")
+            yield from _unplanned(item, names.items, f"{path}.{place}", effort)
     if not isinstance(value, dict):
         return
     for name, below in cast("dict[str, object]", value).items():
         if (inside := names.below.get(name)) is not None:
-            yield from _unplanned(below, inside, f"{path}.{printable(name)}")
+            yield from _unplanned(below, inside, f"{path}.{printable(name)}", effort)
         elif names.listed and name not in names.below:
-            yield _unplanned_property(name, names, path, cast("dict[str, object]", value))
+            yield _unplanned_property(name, names, path, cast("dict[str, object]", value), effort)
 
 
-def _unplanned_property(name: str, names: PlannedNames, path: str, given: Mapping[str, object]) -> Violation:
+def _unplanned_property(
+    name: str, names: PlannedNames, path: str, given: Mapping[str, object], effort: Effort
+) -> Violation:
     shown = f"{path}.{printable(name)}"
     left = [known for known in names.below if known not in given]
-    if meant := nearest(name[:_LONGEST], left):
+    if meant := effort.nearest(name[:_LONGEST], left):
         mend = f"Did you mean {meant!r}?"
     else:
         mend = f"Leave it out: {path} has {listed(names.below)}." if names.below else "Leave it out."

@@ -6,11 +6,12 @@ example, those of the Go library whose words its examples are [?]. None repeats 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.names import Nearest, nearest, printable
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
@@ -62,15 +63,15 @@ Words = tuple[str, str, str]
 
 
 def violation_of(
-    error: "ValidationError", schema: Mapping[str, Any], message: Mapping[str, Any]
+    error: "ValidationError", schema: Mapping[str, Any], message: Mapping[str, Any], near: Nearest = nearest
 ) -> Iterator[Violation]:
     """The violations that an error of the validator is: one, but for names that are not allowed."""
     path, keyword = tuple(error.instance_path), error.kind.name
     node, value = _walked(schema, error.schema_path[:-1]), _walked(message, path)
     if keyword == "required":
-        yield _required(path, str(error.kind.value), node, value)
+        yield _required(path, str(error.kind.value), node, value, near)
     elif keyword == "additionalProperties":
-        yield from (_additional(path, name, node) for name in cast("list[str]", error.kind.value))
+        yield from (_additional(path, name, node, near) for name in cast("list[str]", error.kind.value))
     else:
         field = _dotted(path)
         wording = _WORDS.get(keyword, _other)
@@ -78,32 +79,32 @@ def violation_of(
         yield Violation(kind, field, description.replace("{field}", field), mend)
 
 
-def listed(names: Iterable[object]) -> str:
+def listed(names: Collection[object]) -> str:
     """Names or values of a plan, as many as there is room for."""
-    every = [json.dumps(name, ensure_ascii=False) if not isinstance(name, str) else repr(name) for name in names]
     shown: list[str] = []
-    for text in every[:_SHOWN_NAMES]:
+    for name in islice(names, _SHOWN_NAMES):
+        text = repr(name) if isinstance(name, str) else json.dumps(name, ensure_ascii=False)
         if shown and sum(map(len, shown)) + len(text) > _SHOWN_CHARACTERS:
             break
         shown.append(printable(text))
-    more = len(every) - len(shown)
+    more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _required(path: tuple[str | int, ...], name: str, node: object, value: object) -> Violation:
+def _required(path: tuple[str | int, ...], name: str, node: object, value: object, near: Nearest) -> Violation:
     field = _dotted((*path, name))
     planned = _below(node, "properties")
     given = [key for key in _mapping(value) if key not in planned]
-    if misnamed := nearest(name, given):
+    if misnamed := near(name, given):
         mend = f"You passed {printable(misnamed)!r}: call it {name!r}."
     else:
         mend = expected(_mapping(planned.get(name))) or f"Pass {name!r}."
     return Violation("Required", field, f"{field} is required", mend)
 
 
-def _additional(path: tuple[str | int, ...], name: str, node: object) -> Violation:
+def _additional(path: tuple[str | int, ...], name: str, node: object, near: Nearest) -> Violation:
     planned = _below(node, "properties")
-    meant = nearest(name[:_SHOWN_CHARACTERS], planned)
+    meant = near(name[:_SHOWN_CHARACTERS], planned)
     mend = (
         f"Did you mean {meant!r}?"
         if meant

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from segment_tools.errors import Problem
+from segment_tools.errors import LISTED_PROBLEMS, Problem
 from segment_tools.receipt import Warned
 
 Progress = Callable[[float, float | None, str], Awaitable[None]]
@@ -30,7 +30,7 @@ class Fault(BaseModel):
     retryable: bool
     retry_after_seconds: float | None = None
     problems: list[dict[str, Any]] | None = None
-    """Where more than one thing is wrong, or in a batch: each with index, field, code, message and hint."""
+    """Where more than one thing is wrong, or in a batch: the first, each with index, field, code, message and hint."""
 
 
 class Answer(BaseModel):
@@ -59,6 +59,18 @@ class Failure(Answer):
 def told(warnings: Sequence[Warned]) -> list[dict[str, Any]] | None:
     """Warnings as an answer has them."""
     return [{key: value for key, value in asdict(each).items() if value is not None} for each in warnings] or None
+
+
+def all_listed(problems: Sequence[Problem], more: int) -> list[dict[str, Any]]:
+    """The first problems as an answer has them; an entry of its own counts the others, and what else there is."""
+    left = len(problems) - LISTED_PROBLEMS
+    counted = [left_out("more_problems", max(0, left) + more)] if left > 0 or more else []
+    return [*map(as_listed, problems[:LISTED_PROBLEMS]), *counted]
+
+
+def left_out(code: str, count: int) -> dict[str, Any]:
+    """The last entry of a list that does not have all."""
+    return {"code": code, "message": f"And {count} more."}
 
 
 def as_listed(problem: Problem) -> dict[str, Any]:

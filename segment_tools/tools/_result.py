@@ -2,13 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from segment_tools.errors import InvalidMessage, NotConfigured, Refused, Rejected, SegmentError, Undelivered
+from segment_tools.errors import (
+    LISTED_PROBLEMS,
+    InvalidMessage,
+    NotConfigured,
+    Refused,
+    Rejected,
+    SegmentError,
+    Undelivered,
+)
 from segment_tools.receipt import Receipt, Warned
-from segment_tools.tools._answer import Answer, Failure, Fault, as_listed
+from segment_tools.tools._answer import Answer, Failure, Fault, all_listed, left_out
 from segment_tools.tools._tool import Schema, Tool, schema_of
 
 REFUSED, ANSWERED, TROUBLE = -1, 200, 500
@@ -168,10 +177,15 @@ def _bodies(receipt: Receipt) -> dict[str, Any]:
 
 
 def grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
-    """Each warning once, at its first index, with how many messages of a batch have it."""
+    """Each warning once, at its first index, with how many messages of a batch have it; the first, where many are."""
     counts = Counter((warning.code, warning.field, warning.message) for warning in warned)
     first = {(warning.code, warning.field, warning.message): warning for warning in reversed(warned)}
-    return [{**_shown(first[key]), **({"count": counts[key]} if counts[key] > 1 else {})} for key in counts]
+    listed = [
+        {**_shown(first[key]), **({"count": counts[key]} if counts[key] > 1 else {})}
+        for key in islice(counts, LISTED_PROBLEMS)
+    ]
+    left = len(counts) - len(listed)
+    return [*listed, left_out("more_warnings", left)] if left else listed
 
 
 def _shown(warned: Warned) -> dict[str, Any]:
@@ -180,7 +194,7 @@ def _shown(warned: Warned) -> dict[str, Any]:
 
 
 def _fault(error: SegmentError, receipt: Receipt) -> Fault:
-    problems = error.problems if isinstance(error, InvalidMessage) else ()
+    problems, more = (error.problems, error.more) if isinstance(error, InvalidMessage) else ((), 0)
     listed = len(problems) > 1 or any(problem.index is not None for problem in problems)
     return Fault(
         code=error.code,
@@ -189,7 +203,7 @@ def _fault(error: SegmentError, receipt: Receipt) -> Fault:
         hint=_hint(error, receipt) or None,
         retryable=error.retryable,
         retry_after_seconds=error.retry_after_seconds and round(error.retry_after_seconds, _DECIMALS),
-        problems=[as_listed(problem) for problem in problems] if listed else None,
+        problems=all_listed(problems, more) if listed else None,
     )
 
 

@@ -6,10 +6,9 @@ from pydantic import Field
 
 from segment_tools.client import Segment
 from segment_tools.settings import Settings
-from segment_tools.spec.arguments import Arguments
+from segment_tools.spec.arguments import Arguments, Question
 from segment_tools.spec.event_search import find_events
 from segment_tools.spec.known_events import PLAN, KnownEvent
-from segment_tools.spec.values import Name
 from segment_tools.tools._answer import Answer
 from segment_tools.tools._tool import Caller, tool
 
@@ -19,7 +18,7 @@ class FindEventArguments(Arguments):
 
     REQUIRED: ClassVar = {"query": "Pass what the user did, such as 'customer paid for an order'."}
 
-    query: Name = Field(default=None, description="What the user did, in any words: 'bought something'")
+    query: Question = Field(default=None, description="What the user did, in any words: 'bought something'")
 
 
 class KnownEvents(Answer):

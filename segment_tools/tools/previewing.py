@@ -14,7 +14,7 @@ from segment_tools.redaction import hidden_in
 from segment_tools.spec.arguments import Arguments
 from segment_tools.spec.messages import KINDS, AnyMessage
 from segment_tools.spec.parsing import parse
-from segment_tools.tools._answer import Answer, as_listed
+from segment_tools.tools._answer import Answer, all_listed
 from segment_tools.tools._result import grouped
 from segment_tools.tools._tool import Caller, Schema, schema_of, tool
 from segment_tools.tools.tracking import BatchArguments, IdentifyArguments, item_of, item_schema
@@ -78,12 +78,12 @@ async def segment_check_message(arguments: CheckArguments, segment: Segment, cal
     if "batch" not in given:
         return await _one(given, segment, identity)
     try:
-        found, warned, problems = parse(BatchArguments, given).judged(identity=identity)
+        found, warned, wrong = parse(BatchArguments, given).judged(identity=identity)
     except InvalidMessage as error:
-        return _answer(None, [], error.problems, segment)
-    receipt, problems = await _previewed(found, problems, segment)
+        return _answer(None, [], error.problems, segment, error.more)
+    receipt, problems = await _previewed(found, wrong.problems if wrong else (), segment)
     asks = segment.guard.asks(Asked("segment_batch", list(found.values()), indexed=True))
-    return _answer(receipt, warned, problems, segment, asks=asks)
+    return _answer(receipt, warned, problems, segment, wrong.more if wrong else 0, asks=asks)
 
 
 async def _one(given: Mapping[str, Any], segment: Segment, identity: bool) -> CheckedMessage:
@@ -93,7 +93,7 @@ async def _one(given: Mapping[str, Any], segment: Segment, identity: bool) -> Ch
         forbidden = _forbidden({None: message}, segment)
         return _answer(await segment.preview(message), warned, forbidden, segment, asks=asks)
     except InvalidMessage as error:
-        return _answer(None, [], error.problems, segment)
+        return _answer(None, [], error.problems, segment, error.more)
 
 
 async def _previewed(
@@ -125,6 +125,7 @@ def _answer(
     warned: Sequence[Warned],
     problems: Sequence[Problem],
     segment: Segment,
+    more: int = 0,
     *,
     asks: bool = False,
 ) -> CheckedMessage:
@@ -134,7 +135,7 @@ def _answer(
     shown = [] if problems else bodies
     return CheckedMessage(
         valid=not problems,
-        errors=[as_listed(problem) for problem in ordered],
+        errors=all_listed(ordered, more),
         warnings=grouped(said),
         request=shown[0] if len(shown) == 1 else None,
         requests=shown if len(shown) > 1 else None,

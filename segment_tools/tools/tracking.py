@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, cast
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from segment_tools.client import Segment
-from segment_tools.errors import InvalidMessage, Problem
+from segment_tools.errors import LISTED_PROBLEMS, InvalidMessage, Problem
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.spec.arguments import Arguments
 from segment_tools.spec.context import MessageContext, merged_context
@@ -157,7 +157,7 @@ def _by_key(found: dict[str, object]) -> bool:
     return all(isinstance(below, dict) for below in found.values())
 
 
-def item_of(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
+def item_of(item: object, *, identity: bool, most: int = LISTED_PROBLEMS) -> tuple[AnyMessage, list[Warned]]:
     """One message of a batch, and what its shortcuts overruled: it takes what the tool of its type takes."""
     try:
         fields = fields_of(json_value(item))
@@ -165,8 +165,8 @@ def item_of(item: object, *, identity: bool) -> tuple[AnyMessage, list[Warned]]:
         raise InvalidMessage.of("invalid_value", "The message names a key twice.", KeyTwice.hint, "batch") from None
     kind = kind_of(fields)
     if kind == "identify":
-        return parse(IdentifyArguments, fields, identity=identity).message()
-    return parse(KINDS[kind], fields, identity=identity), []
+        return parse(IdentifyArguments, fields, identity=identity, most=most).message()
+    return parse(KINDS[kind], fields, identity=identity, most=most), []
 
 
 class BatchArguments(Arguments):
@@ -188,24 +188,26 @@ class BatchArguments(Arguments):
         Raises:
             InvalidMessage: with the problems of every message, by index.
         """
-        found, warned, problems = self.judged(identity=identity)
-        if problems:
-            raise InvalidMessage(problems)
+        found, warned, error = self.judged(identity=identity)
+        if error:
+            raise error
         return list(found.values()), warned
 
-    def judged(self, *, identity: bool) -> tuple[dict[int, AnyMessage], list[Warned], list[Problem]]:
+    def judged(self, *, identity: bool) -> tuple[dict[int, AnyMessage], list[Warned], InvalidMessage | None]:
         """The messages that are some, by index, what their shortcuts overruled, and what is wrong with the others."""
         problems: list[Problem] = []
+        more = 0
         found: dict[int, AnyMessage] = {}
         warned: list[Warned] = []
         for index, item in enumerate(self.batch):
             try:
-                message, overruled = item_of(item, identity=identity)
+                message, overruled = item_of(item, identity=identity, most=max(1, LISTED_PROBLEMS - len(problems)))
                 found[index] = self._completed(message)
                 warned += [replace(warning, index=index) for warning in overruled]
             except InvalidMessage as error:
                 problems += [replace(problem, index=index) for problem in error.problems]
-        return found, warned, problems
+                more += error.more
+        return found, warned, InvalidMessage(problems, more) if problems else None
 
     def _completed(self, message: AnyMessage) -> AnyMessage:
         if self.context is None and self.integrations is None:
