@@ -6,6 +6,7 @@ It keeps every body as it came, and takes them apart when it is asked, so that c
 import asyncio
 import gzip
 import http.client
+import math
 import re
 import socket
 import time
@@ -74,15 +75,15 @@ class Kept:
     """The bodies that came, and the processor's time when the first might have."""
 
     limit: int
-    """How many requests may come in a second of the clock; 0: as many as will."""
+    """How many requests a second may come, and at once what may in a second; 0: as many as will."""
     bodies: list[bytes] = field(default_factory=list[bytes])
     refused: int = 0
     since: float = field(default_factory=time.process_time)
-    _second: int = 0
-    _in_second: int = 0
+    _looked: float = field(default_factory=time.monotonic)
+    _places: float = math.inf
 
     def take(self, body: bytes) -> bytes:
-        """Keep the body, if there is room for one more in this second; the answer."""
+        """Keep the body, if there is room for one more; the answer."""
         if self.limit and not self._room():
             self.refused += 1
             return REFUSAL
@@ -90,10 +91,13 @@ class Kept:
         return ANSWER
 
     def _room(self) -> bool:
-        if (second := int(time.monotonic())) != self._second:
-            self._second, self._in_second = second, 0
-        self._in_second += 1
-        return self._in_second <= self.limit
+        now = time.monotonic()
+        self._places = min(self.limit, self._places + (now - self._looked) * self.limit)
+        self._looked = now
+        if self._places < 1:
+            return False
+        self._places -= 1
+        return True
 
     def taken(self) -> bytes:
         """The answer to who asks what came; forgets it all."""
