@@ -21,7 +21,7 @@ from segment_tools.errors import NotConfigured, Rejected, Unavailable, Undeliver
 from segment_tools.services import PUBLIC_API
 from segment_tools.settings import Settings
 from segment_tools.spec.known_events import KnownEvent
-from segment_tools.spec.plan_document import PlanFault, plan_of, rules_of
+from segment_tools.spec.plan_document import PlanFault, plan_of, usable_rules
 from segment_tools.spec.planned_events import planned_events
 from segment_tools.spec.timestamps import iso_utc, parse_timestamp
 from segment_tools.spec.tracking_plan import TrackingPlan
@@ -60,6 +60,8 @@ _log = logging.getLogger(__name__)
 class _Plan:
     plan: TrackingPlan
     read_at: datetime
+    faults: tuple[PlanFault, ...] = ()
+    """Of rules that cannot be used."""
 
     @cached_property
     def events(self) -> tuple[KnownEvent, ...]:
@@ -78,7 +80,7 @@ class PlanSource:
         self._transport = transport or Transport(settings.public_api_endpoint, service=PUBLIC_API)
         self._checks = settings.checks_plan
         self._current: _Plan | None = None
-        self._reading: asyncio.Task[TrackingPlan] | None = None
+        self._reading: asyncio.Task[_Plan] | None = None
         self._failed: tuple[Undelivered, float] | None = None
         self._trouble: Undelivered | None = None
         """Of the last attempt of the reading under way, which goes on trying."""
@@ -105,7 +107,7 @@ class PlanSource:
         if not self._checks:
             return None
         if self._current is None:
-            return await self._read()
+            return (await self._read()).plan
         if self._settings.segment_plan and self._is_old(self._current) and self._may_try():
             self._begin()
         return self._current.plan
@@ -126,7 +128,7 @@ class PlanSource:
                 await self._read()
             except Undelivered as error:
                 raise _unread(error, self._used()) from None
-        return f"{_counted(self._current)}; {policy}."
+        return f"{_counted(self._current)}; {policy}.{_unusable(self._current)}"
 
     def _used(self) -> str:
         """What messages are held to where the plan cannot be read."""
@@ -144,12 +146,13 @@ class PlanSource:
         await self._transport.aclose()
 
     def _is_old(self, known: _Plan) -> bool:
-        return (self._outside.now() - known.read_at).total_seconds() >= REFRESH_SECONDS
+        """Whether it is to be read again; one that says it is of the future was read by another clock."""
+        return not 0 <= (self._outside.now() - known.read_at).total_seconds() < REFRESH_SECONDS
 
     def _may_try(self) -> bool:
         return self._failed is None or self._outside.monotonic() >= self._failed[1]
 
-    async def _read(self) -> TrackingPlan:
+    async def _read(self) -> _Plan:
         """The plan, read now; whoever asks meanwhile gets the same."""
         if self._failed and not self._may_try():
             raise _unread(self._failed[0])
@@ -166,28 +169,38 @@ class PlanSource:
             raise _unread(error)
         return reading.result()
 
-    def _begin(self) -> "asyncio.Task[TrackingPlan]":
+    def _begin(self) -> "asyncio.Task[_Plan]":
         loop, reading = asyncio.get_running_loop(), self._reading
         if reading is None or reading.done() or reading.get_loop() is not loop:
             reading = self._reading = loop.create_task(self._fetch())
             reading.add_done_callback(_seen)
         return reading
 
-    async def _fetch(self) -> TrackingPlan:
+    async def _fetch(self) -> _Plan:
         self._trouble = None
         try:
             rules = await self._rules(self._outside.monotonic() + _READ_SECONDS)
-            plan = await asyncio.to_thread(_of_rules, rules)
+            plan = await asyncio.to_thread(_of_rules, rules, self._outside.now())
+            self._refuse_emptied(plan)
         except Undelivered as error:
             error.sent = False  # nothing was but the question
             self._failed = (error, self._outside.monotonic() + _AGAIN_SECONDS)
             used = " The last good copy is used." if self._current else ""
             _log.warning("the tracking plan could not be read: %s%s", error.message, used)
             raise
-        self._failed, now = None, self._outside.now()
-        self._current = _Plan(plan, now)
-        await asyncio.to_thread(self._keep, rules, now)
+        self._failed = None
+        self._current = plan
+        if plan.faults:
+            _log.warning("%s%s", _counted(plan), _unusable(plan))
+        await asyncio.to_thread(self._keep, rules, plan.read_at)
         return plan
+
+    def _refuse_emptied(self, plan: _Plan) -> None:
+        """Hold on to the rules there are: whoever empties a plan on purpose would rather name another, or none."""
+        if self._current and self._current.plan.rules and not plan.plan.rules:
+            text = f"{PUBLIC_API.name} answered without a single rule, where there were {_counted(self._current)}."
+            hint = f"If the plan was emptied on purpose, take it out of {SETTING}."
+            raise Rejected(text, status_code=200, hint=hint, code="unexpected_answer")
 
     async def _rules(self, deadline: float) -> list[Any]:
         """The rules of every page."""
@@ -220,8 +233,11 @@ class PlanSource:
         rules: object = data.get("rules")
         if not isinstance(rules, list):
             raise _unexpected(answer.status, "without rules")
-        following: object = _object(data.get("pagination")).get("next")
-        return cast("list[Any]", rules), following if isinstance(following, str) else ""
+        paging: object = data.get("pagination")
+        following: object = _object(paging).get("next")
+        if not isinstance(paging, dict | None) or not isinstance(following, str | None):
+            raise _unexpected(answer.status, "without saying where the next page is")
+        return cast("list[Any]", rules), following or ""
 
     def _headers(self) -> dict[str, str]:
         token = self._settings.public_api_token
@@ -259,12 +275,14 @@ class PlanSource:
             read_at = parse_timestamp(str(found.get("readAt")))
             if read_at is None or found.get("from") != self._settings.public_api_endpoint:
                 return None
-            return _Plan(TrackingPlan(rules_of(found.get("rules") or [])), read_at)
-        except (OSError, ValueError, RecursionError, PlanFault):
+            rules: object = found.get("rules")
+            kept = _of_rules(cast("list[Any]", rules), read_at) if isinstance(rules, list) else None
+        except (OSError, ValueError, RecursionError, Rejected):
             return None
+        return kept if kept and kept.plan.rules else None
 
 
-def _seen(task: "asyncio.Task[TrackingPlan]") -> None:
+def _seen(task: "asyncio.Task[_Plan]") -> None:
     """Nobody need be waiting any more; without a look at it, asyncio would log the error."""
     if not task.cancelled():
         task.exception()
@@ -274,6 +292,18 @@ def _counted(known: _Plan | None) -> str:
     count = len(known.plan.rules) if known else 0
     return "1 rule" if count == 1 else f"{count:,} rules"
 
+
+def _unusable(known: _Plan | None) -> str:
+    """What cannot be used of the plan, as further sentences; empty where all can."""
+    faults = known.faults if known else ()
+    if not faults:
+        return ""
+    more = f", and {len(faults) - _NAMED_FAULTS:,} more" if len(faults) > _NAMED_FAULTS else ""
+    named = "; ".join(map(str, faults[:_NAMED_FAULTS]))
+    return f" Not checked, for faults of their rules in Segment: {named}{more}."
+
+
+_NAMED_FAULTS = 3
 
 _UNREAD = "The tracking plan could not be read: "
 
@@ -290,12 +320,12 @@ def _object(value: object) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _of_rules(rules: list[Any]) -> TrackingPlan:
-    try:
-        return TrackingPlan(rules_of(rules))
-    except PlanFault as fault:
-        text = f"The tracking plan of Segment cannot be used: {fault}."
-        raise Rejected(text, hint="Mend that rule in Segment.", code="unusable_plan") from None
+def _of_rules(rules: list[Any], read_at: datetime) -> _Plan:
+    usable, faults = usable_rules(rules)
+    if faults and not usable:
+        text = f"The tracking plan of Segment cannot be used: {faults[0]}."
+        raise Rejected(text, hint="Mend that rule in Segment.", code="unusable_plan")
+    return _Plan(TrackingPlan(usable), read_at, tuple(faults))
 
 
 def _unexpected(status: int, what: str) -> Rejected:

@@ -26,6 +26,11 @@ TOKEN = "sgp_RECOGNISABLE-7c1d0e92"
 HOST = "https://api.segmentapis.com"
 
 
+READ = f'"readAt": "2026-11-23T12:00:00.000Z", "from": "{HOST}"'
+RULES_5, EMPTY = f'{{{READ}, "rules": 5}}', f'{{{READ}, "rules": []}}'
+"""Copies of the plan that are damaged within."""
+
+
 def page(*names: str, following: str | None = None) -> httpx.Response:
     rules = [rule(name, whole({"type": "object"})) for name in names]
     return httpx.Response(200, json={"data": {"rules": rules, "pagination": {"current": "MA==", "next": following}}})
@@ -157,7 +162,79 @@ async def test_a_good_copy_outlives_the_process_for_its_owner_alone(time: Time, 
         await sent(segment, "Z")
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{", '{"rules": [1]}', "\x00", "[" * 100_000])
+@pytest.mark.usefixtures("offline")
+async def test_a_rule_that_cannot_be_used_costs_what_it_says_alone(
+    time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    strict = whole({"type": "object", "properties": {"b": {"type": "string", "pattern": "(?!x)"}}, "required": ["b"]})
+    rules = [
+        rule("Bad", strict),
+        rule("Good", whole({"type": "object", "required": ["c"]})),
+        rule("Worse", 5),  # type: ignore[arg-type]
+        {"type": "NEW"},
+        7,
+        rule("Good", whole({})),
+    ]
+    api = answering(httpx.Response(200, json={"data": {"rules": rules, "pagination": {"next": None}}}))
+    segment = client(api, time)
+    assert [warned(await sent(segment, event)) for event in ("Bad", "Worse", "Good", "Other")] == [
+        [], [], ["plan_violation"], ["plan_violation"],
+    ]  # fmt: skip
+    told = (await plan_check(segment)).message
+    place = "rules[0].jsonSchema.properties.properties.properties.b.pattern: is no pattern that Segment takes"
+    assert told.startswith("3 rules; the policy is warn. Not checked, for faults of their rules in Segment: rules[0]")
+    for text in (told, caplog.text):
+        assert place in text
+        assert text.rstrip().endswith("rules[3].type: must be one of COMMON, TRACK, IDENTIFY, GROUP, PAGE, SCREEN, "
+                                      "and 2 more.")  # fmt: skip
+    again = client(answering(httpx.ConnectError("away")), Time(now=NOW))
+    assert [warned(await sent(again, event)) for event in ("Bad", "Other")] == [[], ["plan_violation"]]
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "no rules any more": {"rules": [], "pagination": {"next": None}},
+    "no rules and no paging": {"rules": []},
+    "a next page that is no text": {"rules": [rule("B", {})], "pagination": {"next": 7}},
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+async def test_a_strange_answer_does_not_replace_the_rules_there_are(
+    case: str, time: Time, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = answering(page("A"), httpx.Response(200, json={"data": BROKEN[case]}), page("A", "B"))
+    segment = client(api, time, chosen(tracking_plan_policy="block"))
+    await sent(segment)
+    await settled(segment)
+    kept = the_copy(folder).read_bytes()
+    await time.sleep(REFRESH_SECONDS)
+    await sent(segment)
+    await settled(segment)
+    assert "The last good copy is used." in caplog.text
+    await sent(segment)
+    assert the_copy(folder).read_bytes() == kept
+    await time.sleep(REFRESH_SECONDS)
+    await sent(segment)
+    await settled(segment)
+    await sent(segment, "B")
+
+
+async def test_a_copy_of_the_future_is_read_again(time: Time) -> None:
+    late = Time()
+    late.pass_by(10 * REFRESH_SECONDS)
+    first = client(answering(page("A")), late)
+    await sent(first)
+    await settled(first)
+    api = answering(page("A", "B"))
+    segment = client(api, time)
+    await sent(segment)
+    await settled(segment)
+    assert warned(await sent(segment, "B")) == []
+    await settled(segment)
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{", '{"rules": [1]}', RULES_5, EMPTY, "\x00", "[" * 100_000])
 async def test_a_copy_that_is_damaged_is_read_anew(damage: str, time: Time, folder: Path) -> None:
     first = client(answering(page("A")), time)
     await sent(first)
@@ -187,9 +264,17 @@ ANSWERS: dict[str, tuple[Sequence[httpx.Response | Exception], str]] = {
     "something else": ([httpx.Response(200, json={"success": True})], "SEGMENT_PUBLIC_API_URL"),
     "a page of HTML": ([httpx.Response(200, text=f"<html>{TOKEN}")], "SEGMENT_PUBLIC_API_URL"),
     "pages without end": ([page("A", following="Mg==")], "pages that do not end"),
-    "a rule that is none": (
-        [httpx.Response(200, json={"data": {"rules": [{"type": "TRACK", "key": "A", "jsonSchema": 5}]}})],
-        "rules[0].jsonSchema: must be an object; mend that rule in Segment.",
+    "rules of which none can be used": (
+        [httpx.Response(200, json={"data": {"rules": [{"type": "TRACK", "jsonSchema": {}}]}})],
+        "rules[0].key: must be the event's name; mend that rule in Segment.",
+    ),
+    "a next page that is no text": (
+        [httpx.Response(200, json={"data": {"rules": [], "pagination": {"next": 5}}})],
+        "without saying where the next page is",
+    ),
+    "paging that is no object": (
+        [httpx.Response(200, json={"data": {"rules": [], "pagination": []}})],
+        "without saying where the next page is",
     ),
     "no connection": ([httpx.ConnectError(f"no {TOKEN}")], "No connection to https://api.segmentapis.com"),
     "trouble": ([httpx.Response(503, text=TOKEN)], "try again later"),

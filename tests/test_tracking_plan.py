@@ -284,6 +284,65 @@ def test_schemas_of_every_draft_that_segment_has_are_understood(draft: str) -> N
     assert [found({**track("A"), "properties": {"id": number}}, plan) == [] for number in (3, 4)] == [False, True]
 
 
+def test_a_rule_of_segments_own_shape_in_draft_04_is_understood() -> None:
+    place = "/properties/properties/properties"
+    held = {
+        "id": "/properties/properties",
+        "properties": {
+            "first name": {"id": f"{place}/first name", "type": "string"},
+            "id": {"id": f"{place}/id", "$ref": "#/definitions/number"},
+            "all": {"items": {"id": f"{place}/all/items of", "allOf": [{"id": "a b", "type": "integer"}]}},
+        },
+        "required": [],
+    }
+    more = {"$schema": "http://json-schema.org/draft-04/schema#", "definitions": {"number": {"type": "number"}}}
+    plan = plan_of({"rules": [rule("A", whole(held, **more))]})
+    assert found({**track("A"), "properties": {"first name": "x", "id": 1, "all": [1]}}, plan) == []
+    wrong = {**track("A"), "properties": {"first name": 1, "id": "x", "all": ["x"]}}
+    fields = ["properties.all.0", "properties.first name", "properties.id"]
+    assert sorted(each[1] for each in found(wrong, plan)) == fields
+
+
+# Each was compared with RE2 itself.
+EXPRESSIONS = {
+    r"(?i)^abc$": (["abc", "ABC"], ["abcd"]),
+    r"(?i)a|B": (["A", "b"], ["c"]),
+    r"(?s)a.b": (["a\nb"], ["ab"]),
+    r"(?m)^b$": (["a\nb"], ["ab"]),
+    r"\A\w+\z": (["abc"], ["a b", "abc\n"]),
+    r"^\Qa.b\E$": (["a.b"], ["aXb"]),
+    r"\Q(x)": (["(x)"], ["x"]),
+    r"\\A": (["\\A"], ["A"]),
+    r"^[[:alpha:]]+$": (["abc"], ["a1", "é", ""]),
+    r"^[[:alpha:][:digit:]_-]+$": (["a1_-"], ["a b", ":"]),
+    r"^[^[:punct:]]$": (["a"], ["]", "/"]),
+    r"[:alpha:]": ([":", "h"], ["b"]),
+    r"^[]a]$": (["]", "a"], ["b"]),
+    r"^[^]a]$": (["b"], ["]", "a"]),
+    r"(?P<word>a)": (["a"], ["b"]),
+    r"^\pL$": (["é"], ["1"]),
+    r"^[\x{41}-\x{43}]$": (["B"], ["D"]),
+}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_regular_expressions_are_read_as_segment_reads_them(expression: str) -> None:
+    fitting, others = EXPRESSIONS[expression]
+    plan = plan_of({"A": {"properties": {"b": {"pattern": expression}}}})
+    for text in fitting:
+        assert found({**track("A"), "properties": {"b": text}}, plan) == []
+    for text in others:
+        ((kind, field, said),) = found({**track("A"), "properties": {"b": text}}, plan)
+        assert (kind, field) == ("Pattern", "properties.b")
+        assert f"'{expression}'" in said
+    named = whole({"patternProperties": {expression: {"type": "integer"}}})
+    by_name = plan_of({"rules": [rule("A", named)]})
+    assert [len(found({**track("A"), "properties": {text: "x"}}, by_name)) for text in (*fitting, *others)] == [
+        *(1 for _ in fitting),
+        *(0 for _ in others),
+    ]
+
+
 def test_what_a_schema_says_in_branches_counts_as_planned() -> None:
     branches = {
         "allOf": [{"properties": {"a": {"type": "integer"}}}, {"if": {"required": ["a"]}, "then": {"required": ["b"]}}]
@@ -399,6 +458,10 @@ WRONG_PLANS: dict[str, tuple[object, str]] = {
     "required that is not among the properties": (
         {"A": {"properties": {"order_id": "string"}, "required": ["order_id", "orderId"]}},
         "A.required.1: 'orderId' is not among the properties, so that no message could satisfy the plan; did you mean",
+    ),
+    "a flag that the schema library has no word for": (
+        {"rules": [rule("A", whole({"properties": {"b": {"pattern": "(?U)a+"}}}))]},
+        "rules[0].jsonSchema.properties.properties.properties.b.pattern: is no pattern",
     ),
     "look-around": ({"A": {"properties": {"b": {"pattern": "(?!x)"}}}}, "A.properties.b.pattern: is no pattern"),
     "a rule without a name": ({"rules": [{"type": "TRACK", "jsonSchema": {}}]}, "rules[0].key: must be"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.segment_schemas import adapted
 from segment_tools.spec.tracking_plan import RULE_TYPES, Rule, RuleType, TrackingPlan
 
 if TYPE_CHECKING:
@@ -56,24 +57,46 @@ def rules_of(given: Sequence[object], place: str = "rules") -> list[Rule]:
     Raises:
         PlanFault: naming the place.
     """
+    rules, faults = usable_rules(given, place)
+    if faults:
+        raise faults[0]
+    return rules
+
+
+def usable_rules(given: Sequence[object], place: str = "rules") -> tuple[list[Rule], list[PlanFault]]:
+    """The rules in force, as the API gives them, and what is wrong with others, of which the event alone is planned."""
     found: dict[tuple[str, str, int], int] = {}
     rules: list[Rule] = []
+    faults: list[PlanFault] = []
     for index, each in enumerate(given):
         at = f"{place}[{index}]"
-        rule = _rule(each, at)
+        try:
+            rule = _rule(each, at)
+        except PlanFault as fault:
+            faults.append(fault)
+            rule = _unchecked(each, at)
         if rule is None:
             continue
         first = found.setdefault((rule.type, rule.key, rule.version), index)
-        if first != index:
-            raise PlanFault(at, f"{place}[{first}] has the same type, key and version")
-        rules.append(rule)
-    return rules
+        if first == index:
+            rules.append(rule)
+        else:
+            faults.append(PlanFault(at, f"{place}[{first}] has the same type, key and version"))
+    return rules, faults
 
 
 class _Head(NamedTuple):
     type: RuleType
     key: str
     version: int
+
+
+def _unchecked(given: object, at: str) -> Rule | None:
+    """The rule without what its schema says: the event is planned, although nothing can be said of its properties."""
+    try:
+        return _rule({**cast("dict[str, Any]", given), "jsonSchema": {}}, at) if isinstance(given, dict) else None
+    except PlanFault:
+        return None
 
 
 def _rule(given: object, at: str) -> Rule | None:
@@ -156,6 +179,12 @@ def _compiled(head: _Head, schema: dict[str, Any], at: str, below: Sequence[str]
     """The rule with its schema checked and compiled; `below` is what the document does not have of its places."""
     try:
         return Rule(*head, schema, _validator(schema))
+    except ValueError:
+        pass  # of Segment's own form, perhaps
+    try:
+        return Rule(*head, schema, _validator(adapted(schema)))
+    except RecursionError:
+        raise PlanFault(at, "is nested too deeply") from None
     except ValueError as error:
         path = list(getattr(error, "instance_path", ()))
         path = path[len(below) :] if tuple(path[: len(below)]) == tuple(below) else path

@@ -143,8 +143,8 @@ def _const(limit: object, _: Mapping[str, Any], __: object) -> Words:
     return "Const", f"{{field}} does not match: {only}", f"Pass {only}."
 
 
-def _pattern(limit: object, _: Mapping[str, Any], value: object) -> Words:
-    pattern = str(limit)
+def _pattern(limit: object, node: Mapping[str, Any], value: object) -> Words:
+    pattern = str(node.get("pattern", limit))
     options = _choices(pattern)
     mend = _permitted(options, value) if options else "Pass text of that pattern."
     return "Pattern", f"Does not match pattern '{pattern[:_SHOWN_CHARACTERS]}'", mend
