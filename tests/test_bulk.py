@@ -354,7 +354,7 @@ def test_a_table_is_not_sent_before_somebody_has_seen_it(run: Command, sandbox: 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--map", "userID=id"], b"Did you mean 'userId'?"),
+        (["--map", "userID=id"], b"did you mean 'userId'?"),
         (["--map", "userId=di"], b"There is no column 'di'"),
         (["--map", "userId"], b"is not FIELD="),
         (["--map", "properties.a:money=id"], b"There is no type 'money'"),
