@@ -110,9 +110,14 @@ def over(own: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     return {**shared, **own, **{name: over(own[name], shared[name]) for name in both}}
 
 
+def filled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without those of a message, of whatever type, that are null or empty."""
+    return {name: value for name, value in fields.items() if value not in (None, "") or name not in NAMES}
+
+
 def asked_of_one(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The message that a tool of one message was asked to send."""
-    own = {name: value for name, value in arguments.items() if name != "writeKey" or value}
+    own = filled({name: value for name, value in arguments.items() if name != "writeKey" or value})
     assert own.pop("type", kind) == kind
     shortcuts = ("email", "name") if kind == "identify" else ()
     found = read(own, (*COMMON, *OWN[kind], *shortcuts))
@@ -123,13 +128,10 @@ def asked_of_one(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def asked_of_batch(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The messages that `segment_batch` was asked to send."""
-    own = {name: value for name, value in arguments.items() if name != "writeKey" or value}
+    own = filled({name: value for name, value in arguments.items() if name != "writeKey" or value})
     items = [json_or_absent(item) for item in json_or_absent(own.pop("batch"))]
     shared = read(own, ("context", "integrations"))
-    filled = [
-        {name: item[name] for name in item if item[name] not in (None, "") or name not in NAMES} for item in items
-    ]
-    found = [{"type": item["type"], **read(item, ("type", *COMMON, *OWN[item["type"]]))} for item in filled]
+    found = [{"type": item["type"], **read(item, ("type", *COMMON, *OWN[item["type"]]))} for item in map(filled, items)]
     for message in found:
         if "context" in shared:
             message["context"] = over(message.get("context", {}), shared["context"])

@@ -119,8 +119,52 @@ async def test_it_needs_neither_key_nor_network_and_is_there_in_read_only_mode()
         assert CHECK in [tool.name for tool in (await client.list_tools()).tools]
 
 
-async def test_what_belongs_to_sending_alone_is_left_out() -> None:
-    assert (await checked({**TRACK, "writeKey": "other-key", "source": "web", "batch": None}))["valid"]
+TWO = {"sources": '{"web": "key-of-web", "app": "key-of-app"}', "allow_write_key_arg": "true"}
+
+
+async def test_where_it_would_go_is_checked_and_left_out() -> None:
+    for routing in ({"source": "web"}, {"writeKey": "other-key"}, {"source": "", "writeKey": None, "batch": None}):
+        assert (await checked({**TRACK, **routing}, **TWO))["valid"]
+        assert (await checked({**routing, "batch": [TRACK], "type": None}, **TWO))["valid"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        ({"groupId": ""}, {}),
+        ({"traits": None, "email": ""}, {}),
+        ({"foo": None}, {}),
+        ({"source": "zzz"}, {}),
+        ({"source": "zzz"}, TWO),
+        ({"source": 5}, TWO),
+        ({"writeKey": "other-key"}, {}),
+        ({"writeKey": 5}, TWO),
+    ],
+)
+async def test_a_check_and_a_sending_take_and_refuse_the_same(
+    arguments: dict[str, Any], chosen: dict[str, Any]
+) -> None:
+    fields = {name: value for name, value in TRACK.items() if name != "type"}
+    answer, bodies = await sent("segment_track", {**fields, **arguments}, **chosen)
+    looked = await checked({**TRACK, **arguments}, **chosen)
+    assert looked["valid"] is answer["success"] is bool(bodies)
+    if bodies:
+        assert looked["request"].keys() == json.loads(bodies[0]).keys()
+    else:
+        assert [each["message"] for each in looked["errors"]] == [answer["error"]["message"]]
+
+
+@pytest.mark.parametrize("inside", [{"type": "track", **TRACK}, {"event": "A", "userId": "u1"}, '{"event": "A"}'])
+async def test_a_message_in_a_wrapper_is_told_to_come_out(inside: object) -> None:
+    for around in ({"message": inside}, {"message": inside, "type": "track"}, {"batch": [{"message": inside}]}):
+        first = (await checked(around))["errors"][0]
+        assert (first["field"], first["hint"]) == ("message", "Move what is inside 'message' to the top level.")
+
+
+@pytest.mark.parametrize("batch", [[], [TRACK]])
+async def test_type_and_batch_exclude_each_other(batch: list[Any]) -> None:
+    (error,) = (await checked({"batch": batch, "type": "track"}))["errors"]
+    assert error["message"] == "type and batch exclude each other."
 
 
 async def test_the_servers_keys_are_hidden_and_what_is_redacted_is_shown_so() -> None:

@@ -151,6 +151,38 @@ def test_what_is_done_counts_and_not_who_does_it(query: str, first: str) -> None
     assert find_events(query)[0].name == first
 
 
+@pytest.mark.parametrize(
+    ("query", "never", "first"),
+    [
+        ("payment failed", "Order Completed", None),
+        ("user did not complete the order", "Order Completed", None),
+        ("the customer didn't complete the order", "Order Completed", None),
+        ("login failed", "Signed In", None),
+        ("user unable to sign in", "Signed In", None),
+        ("left without logging in", "Signed In", None),
+        ("order was not refunded", "Order Refunded", None),
+        ("cart abandoned", "Cart Viewed", None),
+        ("free trial expired", "Trial Started", "Trial Ended"),
+        ("search with no results", "Product Clicked", None),
+        ("order shipped", "Order Completed", None),
+        ("coupon was not accepted", "Coupon Applied", None),
+        ("coupon rejected", "Coupon Applied", "Coupon Denied"),
+        ("app crashed", "Application Opened", "Application Crashed"),
+        ("email bounced", "Email Delivered", "Email Bounced"),
+    ],
+)
+def test_what_failed_or_never_came_about_is_not_what_did(query: str, never: str, first: str | None) -> None:
+    names = [event.name for event in find_events(query)]
+    assert never not in names
+    assert first is None or names[0] == first
+
+
+def test_an_event_of_the_plan_for_what_failed_is_found() -> None:
+    planned = tuple(KnownEvent(name, "", (), PLAN) for name in ("Payment Failed", "Payment Completed"))
+    assert [each.name for each in find_events("the card payment failed", planned)] == ["Payment Failed"]
+    assert find_events("payment is complete", planned)[0].name == "Payment Completed"
+
+
 def test_the_opposite_is_no_likeness() -> None:
     assert find_events("newsletter subscribe") == find_events("subscribed") == ()
 

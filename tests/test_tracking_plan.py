@@ -209,6 +209,34 @@ def test_an_event_that_is_not_planned_is_told_the_nearest() -> None:
     assert found(track("Old Thing Done"))[0][0] == "Unplanned Event"
 
 
+DEEDS = plan_of(
+    {name: {} for name in ("Order Completed", "Signed In", "Product Added", "Cart Viewed", "Trial Started")}
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Order Not Completed", "Order Incomplete", "Order Never Completed", "Signed Out", "Product Removed",
+        "Product Viewed", "Cart Abandoned", "Trial Ended", "Order Failed",
+    ],
+)  # fmt: skip
+def test_the_name_of_another_deed_is_no_misspelling(name: str) -> None:
+    assert "Did you mean" not in found(track(name), DEEDS)[0][2]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("Order Compelted", "Order Completed"), ("order_finished", "Order Completed"), ("Singed In", "Signed In"),
+        ("Sign In", "Signed In"), ("Prodct Added", "Product Added"), ("Product Aded", "Product Added"),
+        ("Cart View", "Cart Viewed"), ("TrialStart", "Trial Started"),
+    ],
+)  # fmt: skip
+def test_another_spelling_or_form_of_the_same_deed_is_told_the_right_one(name: str, meant: str) -> None:
+    assert found(track(name), DEEDS)[0][2].endswith(f"Did you mean {meant!r}?")
+
+
 def test_an_event_of_a_large_plan_is_found_among_thousands() -> None:
     names = [
         f"{verb} {thing} {number}"
@@ -269,7 +297,9 @@ def versioned(version: object) -> dict[str, Any]:
     return {**track("A"), "properties": {}, "context": {"protocols": {"event_version": version}}}
 
 
-@pytest.mark.parametrize(("named", "wants"), [(3, "c"), (2, "b"), (9, "b"), ("3", "b"), (True, "b"), (None, "b")])
+@pytest.mark.parametrize(
+    ("named", "wants"), [(3, "c"), (3.0, "c"), (3.5, "b"), (2, "b"), (9, "b"), ("3", "b"), (True, "b"), (None, "b")]
+)
 def test_the_version_is_the_one_named_else_the_oldest(named: object, wants: str) -> None:
     rules = [rule("A", whole({"required": [name]}), version=version) for version, name in ((3, "c"), (2, "b"))]
     assert [each[1] for each in found(versioned(named), plan_of({"rules": rules}))] == [f"properties.{wants}"]

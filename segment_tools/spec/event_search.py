@@ -2,11 +2,22 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from segment_tools.spec.event_words import is_action, is_person, meanings, said_for, spellings, words
+from segment_tools.spec.event_words import (
+    NOT,
+    against,
+    is_action,
+    is_person,
+    known_words,
+    meanings,
+    opposites,
+    said_for,
+    spellings,
+    words,
+)
 from segment_tools.spec.known_events import PLAN, KnownEvent
 from segment_tools.spec.names import folded
 from segment_tools.spec.semantic_events import semantic_events
@@ -36,6 +47,9 @@ class _Entry:
 
     event: KnownEvent
     titles: tuple[frozenset[str], ...]
+    name: frozenset[str]
+    denies: bool
+    """Whether its name, or the plan's description, says that something did not come about."""
     around: frozenset[str]
     properties: frozenset[str]
 
@@ -69,6 +83,40 @@ def meant_event(name: str, planned: Sequence[KnownEvent]) -> str | None:
     return meant if score >= _SURE else None
 
 
+def contrary(name: str, other: str) -> bool:
+    """Whether two names of events say that different things were done, however much alike they are spelt."""
+    one, two = words(name), words(other)
+    if _denies(one) != _denies(two) or _is_opposite(one, frozenset(two)) or _is_prefixed(one, two):
+        return True
+    mine, theirs = set(one) - set(two), set(two) - set(one)
+    if not mine or not theirs or any(_same(word, another) for word in mine for another in theirs):
+        return False
+    return mine | theirs <= known_words() | _index(()).weights.keys()  # else there may be a typo
+
+
+def _denies(said: Iterable[str]) -> bool:
+    return not against().isdisjoint(said)
+
+
+def _is_opposite(asked: Iterable[str], name: frozenset[str]) -> bool:
+    """Whether the opposite of what is said was done, and not that itself."""
+    said = [meant for word in asked for meant in (word, *meanings(word))]
+    return any(not opposites(word).isdisjoint(name) for word in said) and name.isdisjoint(said)
+
+
+_PREFIXES = ("un", "in", "dis", "de", "non")
+
+
+def _is_prefixed(one: Sequence[str], two: Sequence[str]) -> bool:
+    """Whether a word of one is a word of the other with what makes it the opposite before it."""
+    pairs = ((one, two), (two, one))
+    return any(f"{prefix}{word}" in some for some, others in pairs for word in others for prefix in _PREFIXES)
+
+
+def _same(word: str, other: str) -> bool:
+    return not {word, *meanings(word)}.isdisjoint({other, *meanings(other)})
+
+
 def _in(entry: _Entry) -> bool:
     return entry.event.origin == PLAN
 
@@ -98,12 +146,15 @@ def _entry(event: KnownEvent, spec: KnownEvent | None) -> _Entry:
     own = (event.description,) if event.origin == PLAN else ()
     titles = tuple(found for each in (event.name, *own, *said) if (found := frozenset(words(each))))
     around = frozenset(words(event.description)).union(*titles)
+    denies = any(_denies(words(text)) for text in (event.name, *own))
     described = (text for each in event.properties for text in (each.name, each.description if own else ""))
-    return _Entry(event, titles, around, frozenset(word for text in described for word in words(text)))
+    properties = frozenset(word for text in described for word in words(text))
+    return _Entry(event, titles, frozenset(words(event.name)), denies, around, properties)
 
 
 def _scored(query: str, index: _Index) -> Iterable[tuple[_Entry, float]]:
-    asked = list(dict.fromkeys(words(query)))
+    said = list(dict.fromkeys(words(query)))
+    asked = [word for word in said if word != NOT]
     known = set(index.weights)
     unknown = [word for word in asked if not _is_known(word, known)]
     options = {word: _meant(word, known) for word in asked} | {word: _like(word, known) for word in unknown[:_MISTYPED]}
@@ -111,9 +162,24 @@ def _scored(query: str, index: _Index) -> Iterable[tuple[_Entry, float]]:
     weights = {word: _weight(word, options[word], index, rarest) for word in asked}
     total = sum(weights.values())
     wanted = frozenset[str]().union(*options.values())
+    denied, deed = _denies(said), options.get(_deed(query), {})
     for entry in index.entries if total else ():
-        fitting = (title for title in entry.titles if not wanted.isdisjoint(title))
+        sunk = (denied and not entry.denies) or _is_opposite(asked, entry.name) or _lacks(entry, deed, asked)
+        fitting = () if sunk else (title for title in entry.titles if not wanted.isdisjoint(title))
         yield entry, max((_score(title, entry, options, weights, total, index) for title in fitting), default=0.0)
+
+
+def _deed(query: str) -> str:
+    """The stem of the last word where it is a past tense: of 'order shipped' it says what was done; else empty."""
+    last = words(query.rsplit(maxsplit=1)[-1])[-1:] if query.rstrip().endswith("ed") else []
+    return last[0] if last else ""
+
+
+def _lacks(entry: _Entry, deed: Collection[str], asked: Iterable[str]) -> bool:
+    """Whether nothing that is said of the event is what was done; its name may have it in another word's place."""
+    if not deed or not entry.around.isdisjoint(deed):
+        return False
+    return not any(word in entry.name and is_action(word) for word in asked)
 
 
 def _is_known(word: str, known: set[str]) -> bool:

@@ -2,7 +2,8 @@
 
 The words are in `event_words.json`: `together` is one notion in several words; `same` what is said for a word of the
 spec, where a word may stand for several; `light` words say nothing of which event is meant; `actions` alone do not
-tell one, since many things are viewed or added.
+tell one, since many things are viewed or added. Words `against` say that something did not come about, and `opposite`
+ones that another thing was done.
 """
 
 import json
@@ -24,6 +25,8 @@ class _Words:
     same: dict[str, str]
     light: frozenset[str]
     actions: tuple[str, ...]
+    against: tuple[str, ...]
+    opposite: dict[str, str]
 
 
 @cache
@@ -35,6 +38,8 @@ def _read() -> _Words:
         same=found["same"],
         light=frozenset(" ".join(found["light"]).split()),
         actions=tuple(" ".join(found["actions"]).split()),
+        against=tuple(" ".join(found["against"]).split()),
+        opposite=found["opposite"],
     )
 
 
@@ -99,6 +104,38 @@ def spellings() -> dict[str, str]:
     """Words that may be misspelt, besides an event's own, each with its stem."""
     known = _read()
     return {word: stem(word) for word in (*known.irregular, *_meanings()) if word not in known.light}
+
+
+NOT = "not"
+"""The stem of every word that denies."""
+
+
+@cache
+def against() -> frozenset[str]:
+    """The stems that say that something did not come about."""
+    return frozenset(map(stem, _read().against))
+
+
+def opposites(word: str) -> frozenset[str]:
+    """The stems of what is done instead, where the stem's thing is not."""
+    return _opposites().get(word, frozenset())
+
+
+@cache
+def _opposites() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for one, others in _read().opposite.items():
+        for other in others.split():
+            found.setdefault(stem(one), set()).add(stem(other))
+            found.setdefault(stem(other), set()).add(stem(one))
+    return {word: frozenset(others) for word, others in found.items()}
+
+
+@cache
+def known_words() -> frozenset[str]:
+    """The stems of all words that are known here, besides those of events' names."""
+    meant = frozenset[str]().union(*_meanings().values())
+    return frozenset(map(stem, spellings())) | meant | _actions() | against() | _opposites().keys()
 
 
 def is_person(word: str) -> bool:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from segment_tools.errors import LISTED_PROBLEMS, InvalidMessage, Problem
 from segment_tools.spec.messages import KINDS, ORDER, AnyMessage
 from segment_tools.spec.names import nearest, printable
-from segment_tools.spec.unknown_fields import mend, other_tool
+from segment_tools.spec.unknown_fields import mend, other_tool, whole_call
 
 _M = TypeVar("_M", bound=BaseModel)
 _ABSENT = (None, "")
@@ -40,10 +40,20 @@ def kind_of(fields: Mapping[str, Any]) -> str:
     name = fields.get("type")
     if isinstance(name, str) and name in KINDS:
         return name
+    if name in _ABSENT:
+        _refuse_wrapped(fields)
     code = "missing_field" if name in _ABSENT else "invalid_value"
     meant = nearest(name.removeprefix("segment_"), KINDS) if isinstance(name, str) else None
     hint = f"Did you mean {meant!r}?" if meant else f"Pass one of {', '.join(KINDS)}."
     raise InvalidMessage.of(code, "type must name the kind of message.", hint, "type")
+
+
+def _refuse_wrapped(fields: Mapping[str, Any]) -> None:
+    """Say so where a message stands inside another, which lacks a type for that reason alone."""
+    for name, value in fields.items():
+        if hint := whole_call(name, ORDER, value):
+            shown = printable(name)
+            raise InvalidMessage.of("unknown_argument", f"{shown!r} is not a known field.", hint, shown)
 
 
 def fields_of(message: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic_core import to_json
 
-from segment_tools.spec.event_search import meant_event
+from segment_tools.spec.event_search import contrary, meant_event
 from segment_tools.spec.known_events import KnownEvent
 from segment_tools.spec.names import Effort, printable
 from segment_tools.spec.planned_events import planned_events
@@ -70,7 +70,7 @@ class TrackingPlan:
         self._versions: dict[tuple[str, str], list[Rule]] = {}
         for rule in sorted(self.rules, key=lambda each: each.version):
             self._versions.setdefault((rule.type, rule.key), []).append(rule)
-        self.events = Vocabulary(rule.key for rule in self.rules if rule.type == "TRACK")
+        self.events = Vocabulary((rule.key for rule in self.rules if rule.type == "TRACK"), contrary)
         self._common = [rule.schema for rule in self.rules if rule.type == "COMMON"]
         self._names: dict[tuple[int, str], PlannedNames | None] = {}
         self._meant: dict[str, str | None] = {}
@@ -149,7 +149,7 @@ def _of_version(rules: Sequence[Rule], message: Mapping[str, Any]) -> Rule:
     context: object = message.get("context")
     protocols: object = cast("dict[str, Any]", context).get("protocols") if isinstance(context, dict) else None
     named: object = cast("dict[str, Any]", protocols).get("event_version") if isinstance(protocols, dict) else None
-    if isinstance(named, int) and not isinstance(named, bool):
+    if isinstance(named, int | float) and not isinstance(named, bool):  # 2.0 is 2 in JSON
         return next((rule for rule in rules if rule.version == named), rules[0])
     return rules[0]
 

@@ -52,7 +52,7 @@ def mend(name: str, known: Sequence[str], given: Mapping[str, Any]) -> str:
     plain = folded(name)
     left = [field for field in known if given.get(field) in (None, "")]
     return (
-        _whole_call(name, known, given.get(name))
+        whole_call(name, known, given.get(name))
         or _elsewhere(plain, known, given.get(name))
         or _inside(name, known)
         or _spelt(plain, known, given)
@@ -63,7 +63,7 @@ def mend(name: str, known: Sequence[str], given: Mapping[str, Any]) -> str:
     )
 
 
-def _whole_call(name: str, known: Sequence[str], value: object) -> str | None:
+def whole_call(name: str, known: Sequence[str], value: object) -> str | None:
     """What to do about a whole call, or JSON text of one, under a name."""
     if name in ORDER or not _holds_arguments(value, known):
         return None

@@ -1,7 +1,7 @@
 """Thousands of known names, arranged so that the one which a misspelt name means is found without reading all."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from segment_tools.spec.names import nearest
 
@@ -19,7 +19,9 @@ _REMEMBERED = 1000
 class Vocabulary:
     """Known names in the order given."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], unlike: Callable[[str, str], bool] | None = None) -> None:
+        """`unlike` says that a known name is not the one meant by another, however they are spelt."""
+        self._unlike = unlike
         self.names = tuple(dict.fromkeys(names))
         self._having: dict[str, list[int]] | None = None
         self._found: dict[str, str | None] = {}
@@ -29,8 +31,12 @@ class Vocabulary:
         if name not in self._found:
             if len(self._found) >= _REMEMBERED:
                 self._found.clear()
-            self._found[name] = nearest(name, self._candidates(name)) if len(name) <= _LONGEST else None
+            self._found[name] = self._nearest(name) if len(name) <= _LONGEST else None
         return self._found[name]
+
+    def _nearest(self, name: str) -> str | None:
+        unlike = self._unlike
+        return nearest(name, [each for each in self._candidates(name) if unlike is None or not unlike(name, each)])
 
     def _candidates(self, name: str) -> list[str]:
         having = self._having = self._having or self._indexed()

@@ -9,14 +9,14 @@ from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.guard import Confirm, Origin
 from segment_tools.receipt import Receipt
-from segment_tools.setting_types import is_write_key
 from segment_tools.settings import Settings
 from segment_tools.spec.names import nearest, printable
-from segment_tools.spec.parsing import parse
+from segment_tools.spec.parsing import fields_of, parse
 from segment_tools.tools import connection, events, finding, importing, outbox, previewing, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._audited import audited
 from segment_tools.tools._result import Result, failure, output_schema, success
+from segment_tools.tools._routing import routed
 from segment_tools.tools._tool import Caller, Schema, Tool, description, input_schema
 
 __all__ = [
@@ -177,21 +177,5 @@ def _routed(
     """Where the call goes, and the arguments that are the operation's own."""
     if tool.answer is not Receipt:
         return Caller(progress=progress), arguments
-    source = arguments.pop("source", None) if settings.source_names else None
-    write_key = arguments.pop("writeKey", None) or None
-    if write_key is not None and not settings.takes_write_key:
-        raise InvalidMessage.of(
-            "unknown_argument", "writeKey is not taken here.", "Leave it out: the server has its own key.", "writeKey"
-        )
-    if write_key is not None and not is_write_key(write_key):
-        raise InvalidMessage.of(
-            "invalid_value",
-            "writeKey is not a write key.",
-            "Pass the write key of a Segment source, as text.",
-            "writeKey",
-        )
-    if not isinstance(source, str | None):
-        raise InvalidMessage.of(
-            "invalid_value", "source must be text.", f"Pass one of {', '.join(settings.source_names)}.", "source"
-        )
-    return Caller(source or None, write_key, progress), arguments
+    source, write_key, own = routed(arguments, settings)
+    return Caller(source, write_key, progress), fields_of(own)

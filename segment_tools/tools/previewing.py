@@ -11,16 +11,16 @@ from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.guard import Asked
 from segment_tools.receipt import Receipt, Warned
 from segment_tools.redaction import hidden_in
+from segment_tools.sending import route_of
+from segment_tools.settings import Settings
 from segment_tools.spec.arguments import Arguments
 from segment_tools.spec.messages import KINDS, AnyMessage
-from segment_tools.spec.parsing import parse
+from segment_tools.spec.parsing import fields_of, parse
 from segment_tools.tools._answer import Answer, all_listed
 from segment_tools.tools._result import grouped
+from segment_tools.tools._routing import routed
 from segment_tools.tools._tool import Caller, Schema, schema_of, tool
 from segment_tools.tools.tracking import BatchArguments, IdentifyArguments, item_of, item_schema
-
-_ROUTING = ("source", "writeKey")
-"""What the tools that send take beside the message: nothing is sent."""
 
 
 def _with_fields(schema: Schema) -> None:
@@ -46,9 +46,10 @@ class CheckArguments(Arguments):
 
     @property
     def message(self) -> dict[str, Any]:
-        """The fields as they were given."""
-        given = {"type": self.type, "batch": self.batch, **(self.model_extra or {})}
-        return {name: value for name, value in given.items() if value not in (None, "") and name not in _ROUTING}
+        """The fields as they were given, but for those that are absent as the tools that send understand it."""
+        chosen = {"type": self.type, "batch": self.batch}
+        named = {name: value for name, value in chosen.items() if value not in (None, "")}
+        return {**named, **fields_of(self.model_extra or {})}
 
 
 class CheckedMessage(Answer):
@@ -74,16 +75,32 @@ async def segment_check_message(arguments: CheckArguments, segment: Segment, cal
     (messageId and times are made anew on sending), bytes its size. Example: {"type": "track", "event": "Order
     Completed", "userId": "u1"}
     """
-    given, identity = arguments.message, segment.settings.anonymous_id == "require"
-    if "batch" not in given:
-        return await _one(given, segment, identity)
+    identity = segment.settings.anonymous_id == "require"
     try:
+        given = _own(arguments.message, segment.settings)
+        if "batch" not in given:
+            return await _one(given, segment, identity)
         found, warned, wrong = parse(BatchArguments, given).judged(identity=identity)
     except InvalidMessage as error:
         return _answer(None, [], error.problems, segment, error.more)
     receipt, problems = await _previewed(found, wrong.problems if wrong else (), segment)
     asks = segment.guard.asks(Asked("segment_batch", list(found.values()), indexed=True))
     return _answer(receipt, warned, problems, segment, wrong.more if wrong else 0, asks=asks)
+
+
+def _own(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The message's or batch's own fields, without what says where it goes.
+
+    Raises:
+        InvalidMessage: it could go nowhere, or it is both a message and a batch.
+    """
+    source, write_key, own = routed(given, settings)
+    if source or write_key:
+        route_of(settings, source, write_key)
+    if "batch" in own and "type" in own:
+        hint = "Pass type with one message's fields, or batch with messages that have a type each."
+        raise InvalidMessage.of("unknown_argument", "type and batch exclude each other.", hint, "type")
+    return own
 
 
 async def _one(given: Mapping[str, Any], segment: Segment, identity: bool) -> CheckedMessage:
