@@ -14,8 +14,10 @@ from segment_tools.errors import InvalidMessage, Problem, Refused
 from segment_tools.redaction import hidden, hidden_in
 from segment_tools.setting_types import EVENT, TOOL, TYPE, Selector
 from segment_tools.settings import Settings
+from segment_tools.spec.globs import any_between
+from segment_tools.spec.lookalikes import latin
 from segment_tools.spec.messages import AnyMessage, Track
-from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.names import folded, nearest, printable
 
 Decision = Literal["accept", "decline", "cancel"]
 Confirm = Callable[[str], Awaitable[Decision]]
@@ -324,15 +326,20 @@ def _digest(content: object) -> bytes:
 
 
 class _Chosen:
-    """The messages that a setting picks out: by type, or a track by its event; and the tools."""
+    """The messages that a setting picks out: by type, or a track by its event; and the tools.
+
+    Unless exact, an event counts as it is read: in any case, and whatever it has between its words.
+    """
 
     def __init__(self, selectors: Sequence[Selector], *, exact: bool = False) -> None:
+        events = [each.name for each in selectors if each.kind == EVENT]
         self._exact = exact
         self._types = _pattern([each.name for each in selectors if each.kind == TYPE])
-        self._events = _pattern([each.name for each in selectors if each.kind == EVENT], exact=exact)
+        self._events = _pattern(events if exact else list(map(latin, events)), exact=exact)
         self._tools = frozenset(each.name for each in selectors if each.kind == TOOL)
         self._any = bool(selectors)
-        self.names = tuple(each.name for each in selectors if each.kind == EVENT and not set(each.name) & set("*?"))
+        self.names = tuple(name for name in events if not set(name) & set("*?"))
+        self._spelt = frozenset(folded(latin(name)) for name in self.names) - {""}
 
     def __bool__(self) -> bool:
         return self._any
@@ -344,18 +351,27 @@ class _Chosen:
         if self._events is None or not isinstance(message, Track):
             return False
         event = str(message.event)
-        return self._events.fullmatch(event if self._exact else " ".join(event.split())) is not None
+        if self._exact:
+            return self._events.fullmatch(event) is not None
+        read = latin(event)
+        spellings = (" ".join(read.split()), _words(read))
+        return folded(read) in self._spelt or any(map(self._events.fullmatch, spellings))
 
     def has_tool(self, name: str) -> bool:
         """Whether the tool is, whatever it sends."""
         return name.removeprefix("segment_") in self._tools
 
 
+def _words(event: str) -> str:
+    """The event's words alone: `order_completed` and `OrderCompleted` are two."""
+    return " ".join(re.sub(r"[\W_]+", " ", re.sub("(?<=[a-z0-9])(?=[A-Z])", " ", event)).split())
+
+
 def _pattern(names: Sequence[str], *, exact: bool = False) -> re.Pattern[str] | None:
     """Names in which `*` stands for any text and `?` for a character; brackets, unlike in `fnmatch`, for themselves."""
     if not names:
         return None
-    forms = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in names)
+    forms = (any_between([re.escape(part).replace(r"\?", ".") for part in name.split("*")]) for name in names)
     return re.compile("|".join(forms), re.DOTALL if exact else re.DOTALL | re.IGNORECASE)
 
 

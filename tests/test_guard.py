@@ -1,5 +1,6 @@
 """What an agent may send: rates, loops, allowed and denied messages."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -8,7 +9,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from support import TRACK, Time, Upstream, accepting, answering, facts, httpx, settings
+from support import TRACK, WAIT, Time, Upstream, accepting, answering, facts, httpx, settings
 
 from segment_tools import NotConfigured, Segment, dispatch
 from segment_tools.guard import Origin
@@ -172,6 +173,58 @@ async def test_patterns_say_which_events_may_be_sent(
         result = await agent("track", {"event": event, "userId": "u1"})
         assert (result["error"]["code"], result["error"]["field"]) == ("not_allowed", "event"), event
     assert len(agent.upstream.requests) == len(passing)
+
+
+LOOKALIKES = [
+    "Order Refunded\u200b",
+    "Order\u200b Refunded",
+    "\u041erder Refunded",
+    "\uff2frder Refunded",
+    "order_refunded",
+    "order-refunded",
+    "OrderRefunded",
+    "Order Refunded.",
+    "Order\u00a0Refunded",
+    " Order  Refunded ",
+]
+
+
+@pytest.mark.parametrize("pattern", ["Order Refunded", "order *ed", "*r refunde?", "\u041erder Refunded"])
+@pytest.mark.parametrize("event", LOOKALIKES)
+async def test_what_reads_like_a_denied_event_is_denied_and_confirmed_too(pattern: str, event: str, time: Time) -> None:
+    track = {"event": event, "userId": "u1"}
+    assert (await Agent(time, deny_events=pattern)("track", track))["error"]["code"] == "not_allowed"
+    assert (await Agent(time, confirm=pattern)("track", track))["error"]["code"] == "confirmation_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "event"),
+    [
+        ("test_*", "Test Started"),
+        ("test.*", "Test Started"),
+        ("app:*", "App Opened"),
+        ("Order Refunded", "Order Refund Requested"),
+        ("Order *", "Orders Exported"),
+        ("!!!", "Order Completed"),
+        (
+            "\u0417\u0430\u043a\u0430\u0437 \u0432\u043e\u0437\u0432\u0440\u0430\u0449\u0451\u043d",
+            "\u0417\u0430\u043a\u0430\u0437 \u0441\u043e\u0437\u0434\u0430\u043d",
+        ),
+    ],
+)
+async def test_what_only_begins_like_a_denied_event_is_sent(pattern: str, event: str, time: Time) -> None:
+    assert (await Agent(time, deny_events=pattern)("track", {"event": event, "userId": "u1"}))["success"]
+
+
+@pytest.mark.parametrize("setting", ["allow_events", "deny_events"])
+@pytest.mark.parametrize(
+    ("pattern", "event"),
+    [("*order*refund*", "order" * 6000), ("*a*a*a*a*b", "a" * 30_000), ("*?*?*?*\u017f", "a" * 9000)],
+)
+async def test_no_event_takes_long(setting: str, pattern: str, event: str, time: Time) -> None:
+    async with asyncio.timeout(WAIT):
+        result = await Agent(time, **{setting: pattern})("track", {"event": event, "userId": "u1"})
+    assert result["success"] is (setting == "deny_events")
 
 
 async def test_types_are_allowed_and_denied_by_name(time: Time) -> None:

@@ -43,11 +43,7 @@ _FORMS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("a GitHub token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"[A-Za-z0-9]{36}"),
     ("a GitHub token", ("github_pat_",), r"\w{22}"),
     ("a GitLab token", ("glpat-",), r"[\w-]{20}"),
-    (
-        "a Slack token",
-        _SLACK,
-        r"(?=[A-Za-z_.-]{0,20}+[0-9])[\w.-]{12}",
-    ),
+    ("a Slack token", _SLACK, r"(?=[A-Za-z_.-]{0,20}+[0-9])[\w.-]{12}"),
     ("a Slack token", ("xapp-",), r"\d-[A-Z0-9]++-\d++-\w"),
     ("a Slack webhook", ("hooks.slack.com/services/",), r"T\w++/B\w++/\w{16}"),
     ("a Stripe key", ("sk_live_", "sk_test_", "rk_live_", "rk_test_"), r"[A-Za-z0-9]{16}"),
