@@ -164,20 +164,20 @@ class Guard:
                 raise unavailable(f"{long} is too long to be shown, over {LONGEST_WHOLE} characters")
         return listed
 
-    def _checked(self, asked: Asked) -> "tuple[_Session, _Run, _Run]":
+    def _checked(self, asked: Asked) -> "tuple[_Session, tuple[_Run, ...], _Run]":
         session = self._session(asked.session)
         limit = self._settings.loop_limit
-        run, whole = _after(session, asked.messages, limit) if limit else (_NONE, _NONE)
+        runs, whole = _after(session, asked.messages, limit) if limit else (_NO_RUNS, _NONE)
         self._check_rate(session, len(asked.messages))
-        return session, run, whole
+        return session, runs, whole
 
     def _check_rate(self, session: "_Session", count: int) -> None:
         for window, whose in ((session.window, "one session"), (self._server, "all sessions")):
             if window and (wait := window.wait(count, self._monotonic())):
                 raise _too_many(count, window.most, whose, wait)
 
-    def _count(self, asked: Asked, session: "_Session", run: "_Run", whole: "_Run") -> None:
-        session.run, session.whole = run, whole
+    def _count(self, asked: Asked, session: "_Session", runs: "tuple[_Run, ...]", whole: "_Run") -> None:
+        session.runs, session.whole = runs, whole
         for window in (session.window, self._server):
             if window:
                 window.take(len(asked.messages), self._monotonic())
@@ -255,60 +255,78 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The same over and over: what, how often, and under which messageIds."""
+    """The same messages in turn, over and over: how many they are, the last of them, and under which messageIds."""
 
-    digest: bytes = b""
-    length: int = 0
+    period: int
+    last: tuple[bytes, ...] = ()
+    repeats: int = 0
     ids: frozenset[str] = frozenset()
+
+    @property
+    def length(self) -> int:
+        """How often all of them came."""
+        return 1 + self.repeats // self.period
 
     def then(self, digest: bytes, message_id: str | None) -> "_Run":
         """With the next; one that was there under the same messageId is a retry, and does not count."""
-        added = {message_id} if message_id else set[str]()
-        if digest != self.digest:
-            return _Run(digest, 1, frozenset(added))
-        return self if added & self.ids else _Run(digest, self.length + 1, self.ids | added)
+        added = frozenset([message_id] if message_id else [])
+        last = (*self.last, digest)[-self.period :]
+        if len(self.last) < self.period or digest != self.last[0]:
+            return _Run(self.period, last, 0, added)
+        return self if added & self.ids else _Run(self.period, last, self.repeats + 1, self.ids | added)
 
 
-_NONE = _Run()
+PERIODS = (1, 2, 3)
+"""Ours: how many messages may come in turn for it to be seen as a loop."""
+
+_NONE, _NO_RUNS = _Run(1), tuple(_Run(period) for period in PERIODS)
 
 
 @dataclass(slots=True)
 class _Session:
     window: _Window | None
-    run: _Run = _NONE
+    runs: tuple[_Run, ...] = _NO_RUNS
     whole: _Run = _NONE
     """The same batch, call after call."""
 
 
-def _after(session: _Session, messages: Sequence[AnyMessage], limit: int) -> tuple[_Run, _Run]:
+def _after(session: _Session, messages: Sequence[AnyMessage], limit: int) -> tuple[tuple[_Run, ...], _Run]:
     """The session's runs with these messages.
 
     Raises:
         InvalidMessage: a run is longer than it may be.
     """
-    contents = [_content(message) for message in messages]
-    run, digest = session.run, b""
+    digests = [_digest(message) for message in messages]
+    runs: tuple[_Run, ...] = session.runs
     for index, message in enumerate(messages):
-        again = index > 0 and contents[index] == contents[index - 1]
-        # In one call, what happened at different times is a history and no loop.
-        if again and message.timestamp is not None and message.timestamp != messages[index - 1].timestamp:
+        if _is_history(messages, digests, index):
             continue
-        digest = digest if again else _digest(contents[index])
-        run = run.then(digest, message.message_id)
-        if run.length > limit:
-            raise InvalidMessage([_loop("message", limit, index if len(messages) > 1 else None)])
+        runs = tuple(run.then(digests[index], message.message_id) for run in runs)
+        if long := next((run for run in runs if run.length > limit), None):
+            what = "message" if long.period == 1 else f"{long.period} messages"
+            raise InvalidMessage([_loop(what, limit, index if len(messages) > 1 else None)])
     if len(messages) == 1:
-        return run, _NONE
+        return runs, _NONE
     names = [message.message_id for message in messages]
-    whole = session.whole.then(_digest(contents), "\0".join(filter(None, names)) if all(names) else None)
+    whole = session.whole.then(b"".join(digests), "\0".join(filter(None, names)) if all(names) else None)
     if whole.length > limit:
         raise InvalidMessage([_loop("batch", limit, None)])
-    return run, whole
+    return runs, whole
+
+
+def _is_history(messages: Sequence[AnyMessage], digests: Sequence[bytes], index: int) -> bool:
+    """Whether the same stands shortly before in the call: what happened at different times is a history and no loop."""
+    if messages[index].timestamp is None:
+        return False
+    before = [index - period for period in PERIODS if index >= period]
+    same = [at for at in before if digests[at] == digests[index]]
+    return bool(same) and all(messages[at].timestamp != messages[index].timestamp for at in same)
 
 
 def _loop(what: str, limit: int, index: int | None) -> Problem:
     often = "once" if limit == 1 else f"{limit} times"
-    text = f"The same {what} came more than {often} in a row (SEGMENT_LOOP_LIMIT). Nothing was sent."
+    came = f"came in turn more than {often}" if what.endswith("s") else f"came more than {often} in a row"
+    text = f"The same {what} {came} (SEGMENT_LOOP_LIMIT). Nothing was sent."
     hint = (
         "Stop repeating the call and look at the earlier answers. To retry one that failed, pass its messageId; if the "
         "same really happened again, say in the message what is different, or send the history as one segment_batch, "
@@ -317,12 +335,22 @@ def _loop(what: str, limit: int, index: int | None) -> Problem:
     return Problem("repeated_message", text, hint, None, index)
 
 
-def _content(message: AnyMessage) -> dict[str, Any]:
-    return {key: value for key, value in message.as_dict().items() if key not in ("messageId", "timestamp")}
+def _digest(message: AnyMessage) -> bytes:
+    """What messages of the same content have in common, however it is written."""
+    content = {key: value for key, value in message.as_dict().items() if key not in ("messageId", "timestamp")}
+    return hashlib.blake2b(to_json(_canonical(content)), digest_size=16).digest()
 
 
-def _digest(content: object) -> bytes:
-    return hashlib.blake2b(to_json(content), digest_size=16).digest()
+def _canonical(value: Any) -> Any:
+    """The value with its fields in order, without empty objects and spare spaces, and whole numbers as such."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, dict):
+        fields = sorted(cast("dict[str, Any]", value).items())
+        return {name: _canonical(below) for name, below in fields if below != {}}
+    if isinstance(value, list | tuple):
+        return [_canonical(below) for below in cast("Sequence[Any]", value)]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class _Chosen:

@@ -111,6 +111,44 @@ async def test_the_same_message_in_a_row_is_a_loop_after_so_many(time: Time) -> 
     assert (await agent("track", ORDER))["success"]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"properties": {"b": {"y": 2, "x": [1]}, "a": 1}},
+        {"properties": {"a": 1.0, "b": {"x": [1.0], "y": 2}}},
+        {"properties": {"a": 1, "b": {"x": [1], "y": 2}, "c": {}}, "context": {}},
+        {"event": "Order Completed ", "properties": {"a": 1, "b": {"x": [1], "y": 2}}},
+    ],
+)
+async def test_a_message_written_another_way_is_the_same(other: dict[str, Any], time: Time) -> None:
+    agent = Agent(time, loop_limit=1)
+    assert (await agent("track", {**ORDER, "properties": {"a": 1, "b": {"x": [1], "y": 2}}}))["success"]
+    assert (await agent("track", {**ORDER, **other}))["error"]["code"] == "repeated_message"
+
+
+async def test_traits_that_are_removed_are_no_less_different(time: Time) -> None:
+    agent = Agent(time, loop_limit=1)
+    for name in ("plan", "email", "phone"):
+        assert (await agent("identify", {"userId": "u1", "traits": {name: None}}))["success"]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_messages_that_come_in_turn_are_a_loop(count: int, time: Time) -> None:
+    agent = Agent(time, loop_limit=3)
+    codes = [await agent.track(number % count) for number in range(4 * count)]
+    assert codes == [""] * (4 * count - 1) + ["repeated_message"]
+    assert await agent.track(99) == ""
+    items = [item for _ in range(4) for item in batch(count)["batch"]]
+    refused = await Agent(time, loop_limit=3)("batch", {"batch": items})
+    assert f"The same {count} messages came in turn more than 3 times" in refused["error"]["message"]
+
+
+async def test_a_history_of_events_in_turn_is_no_loop(time: Time) -> None:
+    kinds = batch(2)["batch"]
+    history = [{**kinds[minute % 2], "timestamp": f"2026-11-23T10:{minute:02}:00Z"} for minute in range(30)]
+    assert (await Agent(time, loop_limit=2)("batch", {"batch": history}))["success"]
+
+
 async def test_five_in_a_row_are_the_default_and_zero_is_no_limit(time: Time) -> None:
     assert [(await Agent(time)("batch", {"batch": [TRACK] * number}))["success"] for number in (5, 6)] == [True, False]
     assert (await Agent(time, loop_limit=0)("batch", {"batch": [TRACK] * 2500}))["success"]
