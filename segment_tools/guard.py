@@ -14,8 +14,10 @@ from segment_tools.errors import InvalidMessage, Problem, Refused
 from segment_tools.redaction import hidden, hidden_in
 from segment_tools.setting_types import EVENT, TOOL, TYPE, Selector
 from segment_tools.settings import Settings
+from segment_tools.spec.globs import any_between
+from segment_tools.spec.lookalikes import latin
 from segment_tools.spec.messages import AnyMessage, Track
-from segment_tools.spec.names import nearest, printable
+from segment_tools.spec.names import folded, nearest, printable
 
 Decision = Literal["accept", "decline", "cancel"]
 Confirm = Callable[[str], Awaitable[Decision]]
@@ -162,20 +164,20 @@ class Guard:
                 raise unavailable(f"{long} is too long to be shown, over {LONGEST_WHOLE} characters")
         return listed
 
-    def _checked(self, asked: Asked) -> "tuple[_Session, _Run, _Run]":
+    def _checked(self, asked: Asked) -> "tuple[_Session, tuple[_Run, ...], _Run]":
         session = self._session(asked.session)
         limit = self._settings.loop_limit
-        run, whole = _after(session, asked.messages, limit) if limit else (_NONE, _NONE)
+        runs, whole = _after(session, asked.messages, limit) if limit else (_NO_RUNS, _NONE)
         self._check_rate(session, len(asked.messages))
-        return session, run, whole
+        return session, runs, whole
 
     def _check_rate(self, session: "_Session", count: int) -> None:
         for window, whose in ((session.window, "one session"), (self._server, "all sessions")):
             if window and (wait := window.wait(count, self._monotonic())):
                 raise _too_many(count, window.most, whose, wait)
 
-    def _count(self, asked: Asked, session: "_Session", run: "_Run", whole: "_Run") -> None:
-        session.run, session.whole = run, whole
+    def _count(self, asked: Asked, session: "_Session", runs: "tuple[_Run, ...]", whole: "_Run") -> None:
+        session.runs, session.whole = runs, whole
         for window in (session.window, self._server):
             if window:
                 window.take(len(asked.messages), self._monotonic())
@@ -253,60 +255,78 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The same over and over: what, how often, and under which messageIds."""
+    """The same messages in turn, over and over: how many they are, the last of them, and under which messageIds."""
 
-    digest: bytes = b""
-    length: int = 0
+    period: int
+    last: tuple[bytes, ...] = ()
+    repeats: int = 0
     ids: frozenset[str] = frozenset()
+
+    @property
+    def length(self) -> int:
+        """How often all of them came."""
+        return 1 + self.repeats // self.period
 
     def then(self, digest: bytes, message_id: str | None) -> "_Run":
         """With the next; one that was there under the same messageId is a retry, and does not count."""
-        added = {message_id} if message_id else set[str]()
-        if digest != self.digest:
-            return _Run(digest, 1, frozenset(added))
-        return self if added & self.ids else _Run(digest, self.length + 1, self.ids | added)
+        added = frozenset([message_id] if message_id else [])
+        last = (*self.last, digest)[-self.period :]
+        if len(self.last) < self.period or digest != self.last[0]:
+            return _Run(self.period, last, 0, added)
+        return self if added & self.ids else _Run(self.period, last, self.repeats + 1, self.ids | added)
 
 
-_NONE = _Run()
+PERIODS = (1, 2, 3)
+"""Ours: how many messages may come in turn for it to be seen as a loop."""
+
+_NONE, _NO_RUNS = _Run(1), tuple(_Run(period) for period in PERIODS)
 
 
 @dataclass(slots=True)
 class _Session:
     window: _Window | None
-    run: _Run = _NONE
+    runs: tuple[_Run, ...] = _NO_RUNS
     whole: _Run = _NONE
     """The same batch, call after call."""
 
 
-def _after(session: _Session, messages: Sequence[AnyMessage], limit: int) -> tuple[_Run, _Run]:
+def _after(session: _Session, messages: Sequence[AnyMessage], limit: int) -> tuple[tuple[_Run, ...], _Run]:
     """The session's runs with these messages.
 
     Raises:
         InvalidMessage: a run is longer than it may be.
     """
-    contents = [_content(message) for message in messages]
-    run, digest = session.run, b""
+    digests = [_digest(message) for message in messages]
+    runs: tuple[_Run, ...] = session.runs
     for index, message in enumerate(messages):
-        again = index > 0 and contents[index] == contents[index - 1]
-        # In one call, what happened at different times is a history and no loop.
-        if again and message.timestamp is not None and message.timestamp != messages[index - 1].timestamp:
+        if _is_history(messages, digests, index):
             continue
-        digest = digest if again else _digest(contents[index])
-        run = run.then(digest, message.message_id)
-        if run.length > limit:
-            raise InvalidMessage([_loop("message", limit, index if len(messages) > 1 else None)])
+        runs = tuple(run.then(digests[index], message.message_id) for run in runs)
+        if long := next((run for run in runs if run.length > limit), None):
+            what = "message" if long.period == 1 else f"{long.period} messages"
+            raise InvalidMessage([_loop(what, limit, index if len(messages) > 1 else None)])
     if len(messages) == 1:
-        return run, _NONE
+        return runs, _NONE
     names = [message.message_id for message in messages]
-    whole = session.whole.then(_digest(contents), "\0".join(filter(None, names)) if all(names) else None)
+    whole = session.whole.then(b"".join(digests), "\0".join(filter(None, names)) if all(names) else None)
     if whole.length > limit:
         raise InvalidMessage([_loop("batch", limit, None)])
-    return run, whole
+    return runs, whole
+
+
+def _is_history(messages: Sequence[AnyMessage], digests: Sequence[bytes], index: int) -> bool:
+    """Whether the same stands shortly before in the call: what happened at different times is a history and no loop."""
+    if messages[index].timestamp is None:
+        return False
+    before = [index - period for period in PERIODS if index >= period]
+    same = [at for at in before if digests[at] == digests[index]]
+    return bool(same) and all(messages[at].timestamp != messages[index].timestamp for at in same)
 
 
 def _loop(what: str, limit: int, index: int | None) -> Problem:
     often = "once" if limit == 1 else f"{limit} times"
-    text = f"The same {what} came more than {often} in a row (SEGMENT_LOOP_LIMIT). Nothing was sent."
+    came = f"came in turn more than {often}" if what.endswith("s") else f"came more than {often} in a row"
+    text = f"The same {what} {came} (SEGMENT_LOOP_LIMIT). Nothing was sent."
     hint = (
         "Stop repeating the call and look at the earlier answers. To retry one that failed, pass its messageId; if the "
         "same really happened again, say in the message what is different, or send the history as one segment_batch, "
@@ -315,24 +335,39 @@ def _loop(what: str, limit: int, index: int | None) -> Problem:
     return Problem("repeated_message", text, hint, None, index)
 
 
-def _content(message: AnyMessage) -> dict[str, Any]:
-    return {key: value for key, value in message.as_dict().items() if key not in ("messageId", "timestamp")}
+def _digest(message: AnyMessage) -> bytes:
+    """What messages of the same content have in common, however it is written."""
+    content = {key: value for key, value in message.as_dict().items() if key not in ("messageId", "timestamp")}
+    return hashlib.blake2b(to_json(_canonical(content)), digest_size=16).digest()
 
 
-def _digest(content: object) -> bytes:
-    return hashlib.blake2b(to_json(content), digest_size=16).digest()
+def _canonical(value: Any) -> Any:
+    """The value with its fields in order, without empty objects and spare spaces, and whole numbers as such."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, dict):
+        fields = sorted(cast("dict[str, Any]", value).items())
+        return {name: _canonical(below) for name, below in fields if below != {}}
+    if isinstance(value, list | tuple):
+        return [_canonical(below) for below in cast("Sequence[Any]", value)]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class _Chosen:
-    """The messages that a setting picks out: by type, or a track by its event; and the tools."""
+    """The messages that a setting picks out: by type, or a track by its event; and the tools.
+
+    Unless exact, an event counts as it is read: in any case, and whatever it has between its words.
+    """
 
     def __init__(self, selectors: Sequence[Selector], *, exact: bool = False) -> None:
+        events = [each.name for each in selectors if each.kind == EVENT]
         self._exact = exact
         self._types = _pattern([each.name for each in selectors if each.kind == TYPE])
-        self._events = _pattern([each.name for each in selectors if each.kind == EVENT], exact=exact)
+        self._events = _pattern(events if exact else list(map(latin, events)), exact=exact)
         self._tools = frozenset(each.name for each in selectors if each.kind == TOOL)
         self._any = bool(selectors)
-        self.names = tuple(each.name for each in selectors if each.kind == EVENT and not set(each.name) & set("*?"))
+        self.names = tuple(name for name in events if not set(name) & set("*?"))
+        self._spelt = frozenset(folded(latin(name)) for name in self.names) - {""}
 
     def __bool__(self) -> bool:
         return self._any
@@ -344,18 +379,27 @@ class _Chosen:
         if self._events is None or not isinstance(message, Track):
             return False
         event = str(message.event)
-        return self._events.fullmatch(event if self._exact else " ".join(event.split())) is not None
+        if self._exact:
+            return self._events.fullmatch(event) is not None
+        read = latin(event)
+        spellings = (" ".join(read.split()), _words(read))
+        return folded(read) in self._spelt or any(map(self._events.fullmatch, spellings))
 
     def has_tool(self, name: str) -> bool:
         """Whether the tool is, whatever it sends."""
         return name.removeprefix("segment_") in self._tools
 
 
+def _words(event: str) -> str:
+    """The event's words alone: `order_completed` and `OrderCompleted` are two."""
+    return " ".join(re.sub(r"[\W_]+", " ", re.sub("(?<=[a-z0-9])(?=[A-Z])", " ", event)).split())
+
+
 def _pattern(names: Sequence[str], *, exact: bool = False) -> re.Pattern[str] | None:
     """Names in which `*` stands for any text and `?` for a character; brackets, unlike in `fnmatch`, for themselves."""
     if not names:
         return None
-    forms = (re.escape(name).replace(r"\*", ".*").replace(r"\?", ".") for name in names)
+    forms = (any_between([re.escape(part).replace(r"\?", ".") for part in name.split("*")]) for name in names)
     return re.compile("|".join(forms), re.DOTALL if exact else re.DOTALL | re.IGNORECASE)
 
 

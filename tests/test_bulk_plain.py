@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as chosen
 from hypothesis import strategies as st
 from support import settings
+from test_credentials import CARDS, TOKENS
 
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.plain import Part, Plain, View
@@ -326,6 +327,21 @@ def test_what_the_quick_look_takes_the_full_look_makes_the_same_of(
 def test_rows_with_a_place_overwritten_are_not_plain_or_the_same(at: int, length: int, put: bytes) -> None:
     row = encoded(GOOD)
     agree(row[:at] + put + row[at + length :])
+
+
+@pytest.mark.parametrize("value", [*TOKENS, *CARDS], ids=range(len(TOKENS) + len(CARDS)))
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_whatever_is_a_secret_is_for_the_full_look(value: object, ascii_only: bool) -> None:
+    row = encoded({**GOOD, "properties": {"note": value}}, ascii_only=ascii_only)
+    assert quick(row) is None
+    with pytest.raises(InvalidMessage):
+        full(row)
+
+
+@pytest.mark.parametrize("text", ["Grüße", "Привет", "你好", "ÀÉÎ", "😀", "naïve café"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_letters_of_the_world_are_plain(text: str, ascii_only: bool) -> None:
+    assert agree(encoded({**GOOD, "properties": {"note": text}}, ascii_only=ascii_only))
 
 
 def test_own_keys_in_rows_are_found_by_both_looks() -> None:

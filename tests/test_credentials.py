@@ -1,5 +1,6 @@
 """What is plainly a secret is refused with its field's name and without its value; what only resembles one passes."""
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from timeit import repeat
 from typing import Any
 
 import pytest
-from support import KEY, accepting, facts, mcp, settings
+from support import KEY, WAIT, accepting, facts, mcp, settings
 
 from segment_tools import Segment
 from segment_tools.functions import dispatch
@@ -69,6 +70,22 @@ TOKENS = [
     f"Authorization: Bearer {JWT}",
     json.dumps({"auth": {"token": "ghp_" + tail(36)}}),
     json.dumps({"text": "first\nAKIA" + tail(16, UPPER)}),
+    "glrt-" + tail(20),
+    "hvs." + tail(95),
+    "ATATT3xFfGF0" + tail(180),
+    "NRAK-" + tail(27, UPPER),
+    "lin_api_" + tail(40),
+    "pplx-" + tail(48),
+    "gsk_" + tail(52),
+    "xai-" + tail(80),
+    "PuTTY-User-Key-File-3: ssh-ed25519",
+    "postgres://admin:hunter2@db.example/prod",
+    "mongodb+srv://app:p%40ss@cluster.example",
+    "redis://:hunter2@cache.example:6379/0",
+    "Authorization: Basic " + b64encode(b"jane:hunter2-and-more").decode(),
+    "AK\u200bIA" + tail(16, UPPER),
+    "AKIA" + tail(8, UPPER) + "\u2060" + tail(8, UPPER),
+    "\uff21KIA" + tail(16, UPPER),
     KEY,
     f"my key is {KEY}.",
     b64encode(f"{KEY}:".encode()).decode(),
@@ -97,6 +114,26 @@ CARDS = [
     "Visa:4111111111111111;",
     '{"pan":"4111111111111111"}',
     "https://x.example/?card=4111111111111111&x=1",
+    "visa-4111 1111 1111 1111",
+    "card-4111111111111111",
+    "card_4111111111111111",
+    "myCard-4111111111111111",
+    "#4111111111111111",
+    "-4111111111111111",
+    "4111111111111111,123",
+    "4111111111111111-12-25",
+    "4111111111111111-12/2027",
+    "4111-1111-1111-1111-12-25",
+    "4111\u00a01111\u00a01111\u00a01111",
+    "4111\u20131111\u20131111\u20131111",
+    "4111.1111.1111.1111",
+    "4111  1111  1111  1111",
+    "4111_1111_1111_1111",
+    "\uff14111 1111 1111 1111",
+    "\u0664111111111111111",
+    "4111\u200b1111\u200b1111\u200b1111",
+    "%B4111111111111111^DOE/JOHN^2512101",
+    ";4111111111111111=25121010000012300000?",
     4111111111111111,
     5555555555554444.0,
     ["4111111111111111"],
@@ -177,6 +214,19 @@ HARMLESS = [
     "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
     "52.520008, 13.404954",
     "EAIaIQobChMI4_PLxYyZggMVFJlQBh1kMwqEEAAYASAAEgL1dfD_BwE",
+    "4111111111111111-1",
+    "4111-1111-1111-1111-2222",
+    "japan_4111111111111111",
+    "discord-4111111111111111",
+    "Basic internationalization",
+    "Basic Subscription2026Renewal",
+    "postgres://db.example:5432/prod",
+    "redis://cache.example:6379/0",
+    "https://example.org/@someone",
+    "xai-lab",
+    "gsk_summer_sale",
+    "hvs.de",
+    "注文が完了しました。配送先は東京都です",
     "IwAR0abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOP",
     "0x71C7656EC7ab88b098defB751B7401B5f6d8976F",
     "01ARZ3NDEKTSV4RRFFQ69G5FAV",
@@ -234,9 +284,36 @@ def test_a_number_in_the_field_of_an_id_is_no_card(name: str) -> None:
     assert Secrets().problems({"properties": {name: "4111 1111 1111 1111"}})
 
 
-@pytest.mark.parametrize("name", ["cardId", "card_number", "paid", "pan", "number", "bid"])
+@pytest.mark.parametrize(
+    "name",
+    ["cardId", "card_number", "paid", "pan", "number", "bid", "payment_id", "ccId", "cc_id", "sku_pan", "panId"],
+)
 def test_a_number_in_any_other_field_is_one(name: str) -> None:
     assert Secrets().problems({"properties": {name: "4111111111111111"}})
+
+
+HOSTILE = {
+    **{
+        f"{begin!r} over and over": begin * 40_000
+        for begin in ("xoxa-", "eyJ-", "eyJa.", ".eyJaaaaaaaa", "sk-", "ya29.")
+    },
+    **{f"{begin!r} and what follows": begin + "a" * 200_000 for begin in ("xoxb-", "postgres://", "sk-", "Basic ")},
+    "words of a key": "-----BEGIN " + "A " * 100_000,
+    "schemes": "redis://a:" * 20_000,
+    "quotes": "aws_secret_access_key" + "\"'" * 100_000,
+    "digits": "4111 " * 40_000,
+    "cards that are none": "card-4111111111111112 " * 10_000,
+    "wide letters": "\ufdfa" * 50_000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_no_text_takes_long(kind: str) -> None:
+    segment = Segment(settings(dry_run="true"), transport=accepting().transport())
+    async with asyncio.timeout(WAIT):
+        for properties in ({"a": HOSTILE[kind]}, {HOSTILE[kind]: 1}):
+            answer = await dispatch("segment_track", {"event": "A", "userId": "u1", "properties": properties}, segment)
+            assert not answer["success"]
 
 
 async def test_a_fields_name_may_be_the_secret() -> None:

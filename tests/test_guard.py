@@ -1,5 +1,6 @@
 """What an agent may send: rates, loops, allowed and denied messages."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -8,7 +9,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from support import TRACK, Time, Upstream, accepting, answering, facts, httpx, settings
+from support import TRACK, WAIT, Time, Upstream, accepting, answering, facts, httpx, settings
 
 from segment_tools import NotConfigured, Segment, dispatch
 from segment_tools.guard import Origin
@@ -110,6 +111,44 @@ async def test_the_same_message_in_a_row_is_a_loop_after_so_many(time: Time) -> 
     assert (await agent("track", ORDER))["success"]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"properties": {"b": {"y": 2, "x": [1]}, "a": 1}},
+        {"properties": {"a": 1.0, "b": {"x": [1.0], "y": 2}}},
+        {"properties": {"a": 1, "b": {"x": [1], "y": 2}, "c": {}}, "context": {}},
+        {"event": "Order Completed ", "properties": {"a": 1, "b": {"x": [1], "y": 2}}},
+    ],
+)
+async def test_a_message_written_another_way_is_the_same(other: dict[str, Any], time: Time) -> None:
+    agent = Agent(time, loop_limit=1)
+    assert (await agent("track", {**ORDER, "properties": {"a": 1, "b": {"x": [1], "y": 2}}}))["success"]
+    assert (await agent("track", {**ORDER, **other}))["error"]["code"] == "repeated_message"
+
+
+async def test_traits_that_are_removed_are_no_less_different(time: Time) -> None:
+    agent = Agent(time, loop_limit=1)
+    for name in ("plan", "email", "phone"):
+        assert (await agent("identify", {"userId": "u1", "traits": {name: None}}))["success"]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_messages_that_come_in_turn_are_a_loop(count: int, time: Time) -> None:
+    agent = Agent(time, loop_limit=3)
+    codes = [await agent.track(number % count) for number in range(4 * count)]
+    assert codes == [""] * (4 * count - 1) + ["repeated_message"]
+    assert await agent.track(99) == ""
+    items = [item for _ in range(4) for item in batch(count)["batch"]]
+    refused = await Agent(time, loop_limit=3)("batch", {"batch": items})
+    assert f"The same {count} messages came in turn more than 3 times" in refused["error"]["message"]
+
+
+async def test_a_history_of_events_in_turn_is_no_loop(time: Time) -> None:
+    kinds = batch(2)["batch"]
+    history = [{**kinds[minute % 2], "timestamp": f"2026-11-23T10:{minute:02}:00Z"} for minute in range(30)]
+    assert (await Agent(time, loop_limit=2)("batch", {"batch": history}))["success"]
+
+
 async def test_five_in_a_row_are_the_default_and_zero_is_no_limit(time: Time) -> None:
     assert [(await Agent(time)("batch", {"batch": [TRACK] * number}))["success"] for number in (5, 6)] == [True, False]
     assert (await Agent(time, loop_limit=0)("batch", {"batch": [TRACK] * 2500}))["success"]
@@ -172,6 +211,58 @@ async def test_patterns_say_which_events_may_be_sent(
         result = await agent("track", {"event": event, "userId": "u1"})
         assert (result["error"]["code"], result["error"]["field"]) == ("not_allowed", "event"), event
     assert len(agent.upstream.requests) == len(passing)
+
+
+LOOKALIKES = [
+    "Order Refunded\u200b",
+    "Order\u200b Refunded",
+    "\u041erder Refunded",
+    "\uff2frder Refunded",
+    "order_refunded",
+    "order-refunded",
+    "OrderRefunded",
+    "Order Refunded.",
+    "Order\u00a0Refunded",
+    " Order  Refunded ",
+]
+
+
+@pytest.mark.parametrize("pattern", ["Order Refunded", "order *ed", "*r refunde?", "\u041erder Refunded"])
+@pytest.mark.parametrize("event", LOOKALIKES)
+async def test_what_reads_like_a_denied_event_is_denied_and_confirmed_too(pattern: str, event: str, time: Time) -> None:
+    track = {"event": event, "userId": "u1"}
+    assert (await Agent(time, deny_events=pattern)("track", track))["error"]["code"] == "not_allowed"
+    assert (await Agent(time, confirm=pattern)("track", track))["error"]["code"] == "confirmation_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "event"),
+    [
+        ("test_*", "Test Started"),
+        ("test.*", "Test Started"),
+        ("app:*", "App Opened"),
+        ("Order Refunded", "Order Refund Requested"),
+        ("Order *", "Orders Exported"),
+        ("!!!", "Order Completed"),
+        (
+            "\u0417\u0430\u043a\u0430\u0437 \u0432\u043e\u0437\u0432\u0440\u0430\u0449\u0451\u043d",
+            "\u0417\u0430\u043a\u0430\u0437 \u0441\u043e\u0437\u0434\u0430\u043d",
+        ),
+    ],
+)
+async def test_what_only_begins_like_a_denied_event_is_sent(pattern: str, event: str, time: Time) -> None:
+    assert (await Agent(time, deny_events=pattern)("track", {"event": event, "userId": "u1"}))["success"]
+
+
+@pytest.mark.parametrize("setting", ["allow_events", "deny_events"])
+@pytest.mark.parametrize(
+    ("pattern", "event"),
+    [("*order*refund*", "order" * 6000), ("*a*a*a*a*b", "a" * 30_000), ("*?*?*?*\u017f", "a" * 9000)],
+)
+async def test_no_event_takes_long(setting: str, pattern: str, event: str, time: Time) -> None:
+    async with asyncio.timeout(WAIT):
+        result = await Agent(time, **{setting: pattern})("track", {"event": event, "userId": "u1"})
+    assert result["success"] is (setting == "deny_events")
 
 
 async def test_types_are_allowed_and_denied_by_name(time: Time) -> None:

@@ -24,7 +24,7 @@ from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.naming import Naming, checksum
 from segment_tools.errors import InvalidMessage
 from segment_tools.settings import Settings
-from segment_tools.spec import limits
+from segment_tools.spec import limits, lookalikes
 from segment_tools.spec.advice import Quiet, warnings
 from segment_tools.spec.context import Context
 from segment_tools.spec.credentials import Secrets
@@ -38,7 +38,11 @@ _MOST_VIEWS = 4096
 """Ours: of how many kinds of row what is to be said is known by heart."""
 
 _UNUSUAL = (
-    r"\\u00[0-7]",  # ASCII in disguise
+    # ASCII in disguise: escapes, but for those of Latin, Cyrillic and Chinese letters and of pictures.
+    r"\\u00[0-9abAB]",
+    r"\\u01(?:[89a-fA-F]|3[23fF]|4[09]|7[fF])",
+    r"\\u(?:0[2-35-9a-fA-F]|[1-3]|[a-cA-CeEfF]|[dD](?:[0-7]|8[0-24-9a-fA-F]|83[0-9abABfF]|[9abAB]))",
+    r"\\u[dD]83[cC]\\u[dD][dD]",
     r'"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"',  # a time without a zone
     r'"timestamp"\s*:\s*"[^"]{10}[^T]',
     r'"timestamp"\s*:\s*"[^"]*[^Z0-9"]"',
@@ -50,8 +54,9 @@ _UNUSUAL = (
 
 _CARDS = (
     r"[^.0-9][0-9]{14}",
-    r"[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}[ -][0-9]{4}",
-    r"[0-9]{4}[ -][0-9]{6}[ -][0-9]{4}",
+    r"[A-Za-z][-_.#]?\.[0-9]{14}",
+    r"[0-9]{4}[ ._-]{1,2}[0-9]{4}[ ._-]{1,2}[0-9]{4}[ ._-]{1,2}[0-9]{4}",
+    r"[0-9]{4}[ ._-]{1,2}[0-9]{6}[ ._-]{1,2}[0-9]{4}",
     r"[:,\[]\s*-?[0-9.]+[eE]",
 )
 """Whatever may be a card's number, numbers with an exponent among them."""
@@ -134,7 +139,7 @@ class Plain:
     def _flags(self, rows: Sequence[bytes]) -> list[bool] | None:
         """Which rows have anything unusual; None for no row at all."""
         try:
-            if not self._flagged(b"\n".join(rows).decode()):
+            if not self._is_unusual(b"\n".join(rows).decode()):
                 return None
         except UnicodeDecodeError:
             pass
@@ -142,9 +147,15 @@ class Plain:
 
     def _is_flagged(self, row: bytes) -> bool:
         try:
-            return self._flagged(row.decode())
+            return self._is_unusual(row.decode())
         except UnicodeDecodeError:
             return True
+
+    def _is_unusual(self, text: str) -> bool:
+        """Whether anything unusual stands there, be it in foreign letters that are read as others."""
+        return self._flagged(text) or (
+            not text.isascii() and (read := lookalikes.plain(text)) != text and self._flagged(read)
+        )
 
     def _part(self, number: int, row: bytes) -> Part | None:  # noqa: C901, PLR0911, PLR0912 - each row pays for a call
         try:
