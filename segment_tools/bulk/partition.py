@@ -66,6 +66,8 @@ class Partition:
     ) -> None:
         self._means, self._route, self._judge, self._manner = means, route, judge, manner
         self.state = state
+        self._at = state.done
+        """All rows up to this number were looked at by this run; the state may have read more, before."""
         self._keep, self._reject = keep, reject
         self._packer, self._tempo = Packer(), Tempo(min(LANES, means.settings.concurrency))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,6 +121,7 @@ class Partition:
         last = block.number(len(block.rows) - 1)
         for late in self._packer.late(last):
             await self._ship(late)
+        self._at = last
         self._judged(last, block, blank, refused)
         await asyncio.sleep(0)  # let answers in, requests out, and others have their turn
 
@@ -139,7 +142,8 @@ class Partition:
 
     async def _stopped(self, refused: Rejection) -> None:
         """End at the refused row, once those before it are sent."""
-        self.state.read = max(self.state.read, refused.number - 1)
+        self._at = refused.number - 1
+        self.state.read = max(self.state.read, self._at)
         await self._emptied()
         raise InvalidMessage(refused.problems)
 
@@ -216,7 +220,7 @@ class Partition:
         state, waiting = self.state, self._packer.waiting
         for lane, begun in enumerate(self._begun):
             first = begun[0] if begun else waiting[lane]
-            known = state.read if first is None else min(state.read, first - 1)
+            known = self._at if first is None else min(self._at, first - 1)
             state.lanes[lane] = max(state.lanes[lane], known)
         self._keep(state)
 
