@@ -1,7 +1,7 @@
 """Rows sent on: judged, packed and delivered, so many requests at once as goes well, in each person's order."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -46,6 +46,16 @@ def forgotten(_: State) -> None:
     """For who keeps no checkpoint."""
 
 
+async def _each(blocks: Iterable[Block] | AsyncIterable[Block]) -> AsyncIterator[Block]:
+    """The blocks, from where reading is waited for, too."""
+    if isinstance(blocks, AsyncIterable):
+        async for block in blocks:
+            yield block
+    else:
+        for block in blocks:
+            yield block
+
+
 class Partition:
     """Sends one sequence of rows, numbered in its order, from where `state` says that it has come to.
 
@@ -84,7 +94,7 @@ class Partition:
         """How many requests are."""
         return len(self._tasks)
 
-    async def run(self, blocks: Iterable[Block]) -> Counts:
+    async def run(self, blocks: Iterable[Block] | AsyncIterable[Block]) -> Counts:
         """Send all rows; what became of them, once all were answered.
 
         Raises:
@@ -92,7 +102,7 @@ class Partition:
             Unauthorized, Rejected, Unavailable: Segment does not take them; what it took is in the state.
         """
         try:
-            for block in blocks:
+            async for block in _each(blocks):
                 if block.number(len(block.rows) - 1) > self.state.done:
                     await self._block(block)
             await self._emptied()
