@@ -26,9 +26,6 @@ STDIN = "-"
 SHOWN_ROWS = 3
 DONE, SOME_REJECTED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
-_AT_ONCE = 50_000
-"""Ours: the collector runs after so many objects more; nothing here is in cycles, and each run looks at all rows."""
-
 
 def run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int:
     """Import the files; the process's exit code."""
@@ -44,8 +41,7 @@ def run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int
             return DONE
         if not (given.yes or plan.manner.dry_run):
             _agreed(names)
-    gc.freeze()
-    gc.set_threshold(_AT_ONCE)
+    gc.freeze()  # what is loaded stays: it need not be looked at again and again
     return asyncio.run(_all(names, plan, given, settings, say))
 
 
