@@ -170,7 +170,7 @@ def _put(fields: dict[str, Any], target: Target, value: Any) -> None:
 def _joined(value: Any, before: Any) -> Any:
     """An object below what was put into it before; anything else is replaced."""
     if not (isinstance(value, dict) and isinstance(before, dict)):
-        return value
+        return cast("Any", value)
     joined = dict(cast("dict[str, Any]", value))
     for name, below in cast("dict[str, Any]", before).items():
         joined[name] = _joined(joined[name], below) if name in joined else below

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 import threading
 from collections import Counter, defaultdict
@@ -19,7 +20,7 @@ from pyspark.errors import PythonException
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.types import BinaryType, DoubleType, MapType, StringType, StructField, StructType, TimestampType
-from support import KEY, WAIT, arrived, rows, settings
+from support import KEY, ROOT, WAIT, arrived, rows, settings
 
 from segment_tools import InvalidMessage, NotConfigured, Sandbox, Settings
 from segment_tools.bulk.spark import Report, write_segment
@@ -213,6 +214,29 @@ def test_two_sources_from_the_executors_environment(spark: SparkSession) -> None
         assert len(arrived(sandbox)) == 40
         with pytest.raises(PythonException, match="source is required: several are configured"):
             frame.foreachPartition(writing("sources", None))
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/spark.md"])
+def test_the_documented_programs_do_what_they_say(
+    file: str, spark: SparkSession, sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spark.sparkContext.environment |= {"SEGMENT_WRITE_KEY": KEY, "SEGMENT_DATA_PLANE_URL": sandbox.url}
+    given = spark.sql("""
+        SELECT id AS order_id, concat('u', id % 3) AS customer_id, timestamp'2026-03-01 12:30:45Z' AS ordered_at,
+               CAST(id / 4 AS DECIMAL(10,2)) AS amount FROM range(12)
+    """)
+    given.coalesce(1).write.parquet(str(tmp_path / "data"))
+    program = re.findall(r"```py\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)[0]
+    for before, after in (("/data/orders/2026", tmp_path / "data"), ("/mnt/shared", tmp_path), ("(64", "(2")):
+        program = program.replace(before, str(after))
+    exec(program, {"spark": spark, "df": given})
+    assert "12 rows in 2 partitions, 12 accepted, 0 rejected" in capsys.readouterr().out
+    messages = arrived(sandbox)
+    assert sorted((each["userId"], each["properties"]["total"]) for each in messages) == sorted(
+        (f"u{number % 3}", number / 4) for number in range(12)
+    )
+    if file != "README.md":
+        assert {each["originalTimestamp"] for each in messages} == {"2026-03-01T12:30:45.000Z"}
 
 
 def test_types_are_carried_faithfully(spark: SparkSession, sandbox: Sandbox) -> None:
@@ -470,6 +494,7 @@ OWN = StructType([StructField("messageId", StringType()), StructField("extra", M
             {"settings": Settings.from_env(environ={})},
             "No write key is configured. Set it in the executors' environment",
         ),
+        ({"settings": settings(), "env_file": ".env"}, "settings= and env_file= exclude each other"),
         ({"settings": settings(), "source": "web"}, "source is not a configured one"),
     ],
 )

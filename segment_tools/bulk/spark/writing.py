@@ -62,6 +62,9 @@ def write_segment(
     """
     if not name.strip():
         raise NotConfigured("name", "The import has no name.", hint='Name it, such as "orders-2026-11".')
+    if settings is not None and env_file is not None:
+        hint = "Pass settings=Settings.from_env(FILE) for a file of the driver, or env_file= for one of the executors."
+        raise NotConfigured("env_file", "settings= and env_file= exclude each other.", hint=hint)
     shape = shape_of(map or {}, constants or {}, type, [id] if isinstance(id, str) else (id or ()), schema)
     manner = Manner(ordered=ordered, dry_run=dry_run)
     taken = None if settings is None else _travelling(settings)
