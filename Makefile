@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check unit lint types layers generate wheel bench bench-scale bench-sandbox bench-plan bench-delivery soak clean help
+.PHONY: demo test test-spark check unit lint types layers generate wheel bench bench-scale bench-sandbox bench-plan bench-delivery soak clean help
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -28,6 +28,14 @@ demo: .venv/run ## set up and show the main job on an embedded sandbox
 test: .venv/test lint types layers wheel ## set up and check everything, the tests against the built wheel
 
 check: test
+
+.venv/spark: .venv/test
+	$(PIP) install -c constraints.txt --editable '.[spark]'
+	touch $@
+
+test-spark: .venv/spark ## the tests of Spark, apart because of its size; needs Java 17
+	@command -v java > /dev/null || { echo "There is no java: install a JRE, 17 or later (openjdk-17-jre-headless)." >&2; exit 1; }
+	$(BIN)/pytest tests/spark
 
 wheel: .venv/test ## build the wheel, and test what is in it
 	rm -rf dist .venv/wheel

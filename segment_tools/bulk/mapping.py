@@ -163,7 +163,18 @@ def _put(fields: dict[str, Any], target: Target, value: Any) -> None:
         if not isinstance(below, dict):
             return
         holder = cast("dict[str, Any]", below)
-    holder[target.path[-1]] = value
+    name = target.path[-1]
+    holder[name] = _joined(value, holder[name]) if name in holder else value
+
+
+def _joined(value: Any, before: Any) -> Any:
+    """An object below what was put into it before; anything else is replaced."""
+    if not (isinstance(value, dict) and isinstance(before, dict)):
+        return cast("Any", value)
+    joined = dict(cast("dict[str, Any]", value))
+    for name, below in cast("dict[str, Any]", before).items():
+        joined[name] = _joined(joined[name], below) if name in joined else below
+    return joined
 
 
 def _read(target: Target, value: Any, column: str) -> Any:

@@ -1,7 +1,7 @@
 """Rows sent on: judged, packed and delivered, so many requests at once as goes well, in each person's order."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -46,6 +46,16 @@ def forgotten(_: State) -> None:
     """For who keeps no checkpoint."""
 
 
+async def _each(blocks: Iterable[Block] | AsyncIterable[Block]) -> AsyncIterator[Block]:
+    """The blocks, from where reading is waited for, too."""
+    if isinstance(blocks, AsyncIterable):
+        async for block in blocks:
+            yield block
+    else:
+        for block in blocks:
+            yield block
+
+
 class Partition:
     """Sends one sequence of rows, numbered in its order, from where `state` says that it has come to.
 
@@ -66,6 +76,8 @@ class Partition:
     ) -> None:
         self._means, self._route, self._judge, self._manner = means, route, judge, manner
         self.state = state
+        self._at = state.done
+        """All rows up to this number were looked at by this run; the state may have read more, before."""
         self._keep, self._reject = keep, reject
         self._packer, self._tempo = Packer(), Tempo(min(LANES, means.settings.concurrency))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +94,7 @@ class Partition:
         """How many requests are."""
         return len(self._tasks)
 
-    async def run(self, blocks: Iterable[Block]) -> Counts:
+    async def run(self, blocks: Iterable[Block] | AsyncIterable[Block]) -> Counts:
         """Send all rows; what became of them, once all were answered.
 
         Raises:
@@ -90,7 +102,7 @@ class Partition:
             Unauthorized, Rejected, Unavailable: Segment does not take them; what it took is in the state.
         """
         try:
-            for block in blocks:
+            async for block in _each(blocks):
                 if block.number(len(block.rows) - 1) > self.state.done:
                     await self._block(block)
             await self._emptied()
@@ -119,6 +131,7 @@ class Partition:
         last = block.number(len(block.rows) - 1)
         for late in self._packer.late(last):
             await self._ship(late)
+        self._at = last
         self._judged(last, block, blank, refused)
         await asyncio.sleep(0)  # let answers in, requests out, and others have their turn
 
@@ -139,7 +152,8 @@ class Partition:
 
     async def _stopped(self, refused: Rejection) -> None:
         """End at the refused row, once those before it are sent."""
-        self.state.read = max(self.state.read, refused.number - 1)
+        self._at = refused.number - 1
+        self.state.read = max(self.state.read, self._at)
         await self._emptied()
         raise InvalidMessage(refused.problems)
 
@@ -216,7 +230,7 @@ class Partition:
         state, waiting = self.state, self._packer.waiting
         for lane, begun in enumerate(self._begun):
             first = begun[0] if begun else waiting[lane]
-            known = state.read if first is None else min(state.read, first - 1)
+            known = self._at if first is None else min(self._at, first - 1)
             state.lanes[lane] = max(state.lanes[lane], known)
         self._keep(state)
 
