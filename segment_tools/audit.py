@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
+from time import monotonic, sleep
 from typing import Any, cast
 
 from segment_tools.errors import NotConfigured, Refused
@@ -21,10 +22,14 @@ if sys.platform != "win32":
 KEPT_FILES = 5
 """Ours: how many files are kept beside the one that is written, `path.1` the newest of them."""
 
+LOCK_SECONDS, LOCK_SECONDS_AGAIN = 1.0, 0.01
+"""Ours: how long a call waits for another process that holds the lock, first and while lines wait already; a line takes
+well below a millisecond."""
+
 MOST_WAITING = 1000
 """Ours: how many lines wait in memory for a file that cannot be written; the oldest go first."""
 
-_KEY_BYTES, _DIGEST_BYTES = 32, 8
+_KEY_BYTES, _DIGEST_BYTES, _BETWEEN_TRIES = 32, 8, 0.0005
 
 _log = logging.getLogger(__name__)
 
@@ -72,16 +77,17 @@ class Audit:
         self._written()
 
     def _written(self) -> None:
+        patience = LOCK_SECONDS_AGAIN if len(self._waiting) > 1 else LOCK_SECONDS
         with self._turn:
             try:
                 while self._waiting:
-                    self._append(self._waiting[0].encode(errors="replace") + b"\n")
+                    self._append(self._waiting[0].encode(errors="replace") + b"\n", patience)
                     self._waiting.popleft()
             except OSError as error:
                 _log.warning("the audit log cannot be written (%s): %d lines wait", error.strerror, len(self._waiting))
 
-    def _append(self, line: bytes) -> None:
-        with self._locked():
+    def _append(self, line: bytes, patience: float) -> None:
+        with self._locked(patience):
             if sys.platform != "win32" and self._is_full(len(line)):
                 _put_aside(self.path)
             with _opened(self.path) as file:
@@ -99,15 +105,19 @@ class Audit:
 
     def _try(self) -> None:
         """A full disk shows itself only when something is written; it is taken back at once."""
-        with self._locked(), _opened(self.path) as file:
+        with self._locked(LOCK_SECONDS), _opened(self.path) as file:
             size, last = os.fstat(file).st_size, _last_byte(self.path)
             os.write(file, b"\n")
             if last in (b"", b"\n"):
                 os.ftruncate(file, size)  # else a line was broken off with the power: ours begins after it
 
     @contextmanager
-    def _locked(self) -> Generator[None]:
-        """The only one of all processes to write, for the time of one line."""
+    def _locked(self, patience: float) -> Generator[None]:
+        """The only one of all processes to write, for the time of one line.
+
+        Raises:
+            OSError: another one holds the lock for longer.
+        """
         try:
             lock = os.open(_key_path(self.path), os.O_RDONLY)
         except FileNotFoundError:  # somebody wants the digests to be forgotten
@@ -115,10 +125,22 @@ class Audit:
             lock = os.open(_key_path(self.path), os.O_RDONLY)
         try:
             if sys.platform != "win32":
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                _lock(lock, monotonic() + patience)
             yield
         finally:
             os.close(lock)
+
+
+if sys.platform != "win32":
+
+    def _lock(file: int, until: float) -> None:
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if monotonic() >= until:
+                    raise OSError(error.errno, "another process holds its lock") from None
+                sleep(_BETWEEN_TRIES)
 
 
 def digested(key: bytes, text: str) -> str:

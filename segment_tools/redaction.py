@@ -1,5 +1,6 @@
-"""Keys taken out of text before anybody sees it."""
+"""Keys, and ids that tell who somebody is, taken out of text before anybody sees it."""
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable
 from typing import Any, cast
@@ -7,6 +8,9 @@ from urllib.parse import quote
 
 _SHORTEST_SECRET = 8
 HIDDEN = "[secret]"
+
+_HIDDEN_ID = "[hidden]"
+_PLAIN_ID = re.compile("[A-Za-z0-9_.:/-]+")
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
@@ -27,6 +31,16 @@ def forms(secret: str) -> tuple[str, ...]:
         return ()
     basic = b64encode(f"{secret}:".encode()).decode()
     return basic, secret, secret.replace("/", "\\/"), quote(secret, safe="")
+
+
+def is_plain_id(text: str) -> bool:
+    """Whether a messageId may stand in a log: somebody's address, number or name is no id to show."""
+    return _PLAIN_ID.fullmatch(text) is not None
+
+
+def shown_id(text: str) -> str:
+    """The messageId as logs have it."""
+    return text if is_plain_id(text) else _HIDDEN_ID
 
 
 def hidden_in(value: Any, secrets: Iterable[str]) -> Any:

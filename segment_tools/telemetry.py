@@ -34,6 +34,7 @@ from segment_tools._version import __version__
 from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
 from segment_tools.log_line import Line
 from segment_tools.receipt import Receipt
+from segment_tools.redaction import shown_id
 
 SCOPE = "segment-tools"
 
@@ -221,13 +222,13 @@ class Call:
         if self._span.is_recording():
             self._span.set_attribute("segment.status", receipt.status)
             if len(receipt.messages) == 1:
-                self._span.set_attribute("messaging.message.id", receipt.message_ids[0])
+                self._span.set_attribute("messaging.message.id", shown_id(receipt.message_ids[0]))
 
     def _say(self, level: int, receipt: Receipt, more: Mapping[str, str] | None = None) -> None:
         if not _log.isEnabledFor(level):
             return
         facts: dict[str, str | int] = {
-            **({"messageId": str(receipt.messages[0]["messageId"])} if receipt.messages else {}),
+            **({"messageId": shown_id(str(receipt.messages[0]["messageId"]))} if receipt.messages else {}),
             "count": self._count,
             **(more or {}),
             **({"status": receipt.status_code} if receipt.status_code is not None else {}),
@@ -295,11 +296,15 @@ def delivering(
         "messaging.operation.type": "process",
         "messaging.batch.message_count": len(messages),
         **({"messaging.destination.name": source} if source else {}),
-        **({"messaging.message.id": next(iter(messages))} if len(messages) == 1 else {}),
+        **({"messaging.message.id": shown_id(next(iter(messages)))} if len(messages) == 1 else {}),
     }
     calls = {call.span_id: call for each in messages if (call := _linked.get(each))} if _linked else {}
     links = [Link(call) for call in list(calls.values())[:_MOST_LINKS]]
-    facts: dict[str, str | int] = {"messageId": next(iter(messages)), "count": len(messages), "attempts": attempts}
+    facts: dict[str, str | int] = {
+        "messageId": shown_id(next(iter(messages))),
+        "count": len(messages),
+        "attempts": attempts,
+    }
     began = perf_counter()
     with _spanned("deliver segment", SpanKind.CONSUMER, attributes, Context(), links):
         try:
@@ -324,7 +329,7 @@ def _delivered(messages: Mapping[str, datetime], at: datetime) -> None:
 def dead(message_id: str, error: SegmentError, attempts: int) -> None:
     """Segment refused this message of the outbox for good."""
     _count("dead", 1, error_type(error))
-    _log.warning(Line("dead", {"messageId": message_id, "error": error_type(error), "attempts": attempts}))
+    _log.warning(Line("dead", {"messageId": shown_id(message_id), "error": error_type(error), "attempts": attempts}))
     _linked.pop(message_id, None)
 
 

@@ -1,6 +1,7 @@
 """The audit log: a line for every call, whatever became of it, and nothing of anybody in it."""
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from support import KEY, WAIT, Time, Upstream, accepting, answering, facts, prog
 from segment_tools import NotConfigured, Segment, dispatch
 from segment_tools.audit import KEPT_FILES, Audit, files
 from segment_tools.guard import Origin
-from segment_tools.surfaces.audit_report import followed, since
+from segment_tools.surfaces.audit_report import Wanted, followed, since
 from segment_tools.surfaces.mcp_server import build
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +174,33 @@ async def test_what_no_json_can_hold_is_refused_alike_with_a_log_and_has_its_lin
     (line,) = lines(log)
     assert (line["verdict"], line["code"]) == ("refused", with_log["error"]["code"])
     assert len(line.get("people", [])) == people
+
+
+@pytest.mark.parametrize("name", ["jane@example.com", "+49 151 123", "Jane Doe"])
+async def test_a_message_id_that_may_be_somebody_stands_in_no_log(
+    name: str, log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    result = await dispatch("segment_track", {**ORDER, "messageId": name}, logged(log))
+    assert result["messageId"] == name
+    assert name not in caplog.text + text(log)
+    (line,) = lines(log)
+    assert Wanted(message_id=name).has(line, log.with_name("audit.jsonl.key").read_bytes())
+    assert not Wanted(message_id="other").has(line, log.with_name("audit.jsonl.key").read_bytes())
+
+
+async def test_another_process_that_holds_the_lock_holds_up_no_call(log: Path) -> None:
+    segment = logged(log)
+    assert (await dispatch("segment_track", ORDER, segment))["success"]
+    held = os.open(log.with_name("audit.jsonl.key"), os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    async with asyncio.timeout(WAIT):
+        for number in range(3):
+            assert (await dispatch("segment_track", {**ORDER, "event": f"E{number}"}, segment))["success"]
+    assert len(lines(log)) == 1
+    os.close(held)
+    assert (await dispatch("segment_page", {"userId": "u1"}, segment))["success"]
+    assert len(lines(log)) == 5
 
 
 async def test_a_call_that_was_cancelled_has_a_line(log: Path) -> None:

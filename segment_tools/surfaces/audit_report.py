@@ -36,9 +36,14 @@ class Wanted:
             person
             and (self.tool is None or entry.get("tool") == f"segment_{self.tool.removeprefix('segment_')}")
             and (self.verdict is None or self.verdict in (entry.get("verdict"), entry.get("code")))
-            and (self.message_id is None or entry.get("messageId") == self.message_id)
+            and (self.message_id is None or entry.get("messageId") in self._ids(key))
             and (self.since is None or _moment(str(entry.get("time", _NEVER))) >= self.since)
         )
+
+    def _ids(self, key: bytes | None) -> tuple[str, ...]:
+        """The messageId, and what stands for it where it may tell who somebody is."""
+        given = self.message_id or ""
+        return (given,) if key is None else (given, digested(key, given))
 
 
 @dataclass(slots=True)

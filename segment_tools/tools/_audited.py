@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from segment_tools.audit import Audit
 from segment_tools.client import Segment
 from segment_tools.guard import PENDING, Origin
-from segment_tools.redaction import hidden_in
+from segment_tools.redaction import hidden_in, is_plain_id
 from segment_tools.spec.names import printable
 from segment_tools.spec.timestamps import iso_utc
 from segment_tools.tools._result import REFUSED
@@ -51,7 +51,7 @@ def audited(tool: Tool | None, arguments: Arguments, segment: Segment, origin: O
             "session": audit.digest(origin.session or segment.name),
             "client": printable(origin.client) or None,
             "request": printable(origin.request) or None,
-            **_became(tool, done[-1] if done else None),
+            **_shown(audit, _became(tool, done[-1] if done else None)),
             **_about(audit, arguments),
             "ms": round(took * 1000, 1),
         }
@@ -73,6 +73,12 @@ def _became(tool: Tool | None, result: Mapping[str, Any] | None) -> dict[str, An
         return {**found, "verdict": "asked"}
     refused = result.get("statusCode") == REFUSED
     return {**found, "verdict": "refused" if refused else "failed", "code": code}
+
+
+def _shown(audit: Audit, became: dict[str, Any]) -> dict[str, Any]:
+    """The same, with a digest for a messageId that may be somebody's address or number."""
+    given = became.get("messageId")
+    return became if given is None or is_plain_id(given) else {**became, "messageId": audit.digest(given)}
 
 
 def _about(audit: Audit, arguments: Arguments) -> dict[str, Any]:
