@@ -19,12 +19,12 @@ class RefusedRows:
 
     def __init__(self, folder: Path, partition: int, before: str = "", kept: int = 0) -> None:
         self._folder, self._name = folder, f"part-{partition:05}.jsonl"
-        self._before = before if kept else ""
+        self._before = before
         self.name = f".{self._name}.{uuid4().hex}"
         """Of this attempt's file."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if self._before:
+            if kept:
                 shutil.copyfile(self._earlier(), folder / self.name)
                 (folder / self.name).chmod(0o600)
         except OSError as error:
@@ -48,6 +48,9 @@ class RefusedRows:
                 final.unlink(missing_ok=True)
             if self._before:
                 (self._folder / self._before).unlink(missing_ok=True)
+        except FileNotFoundError as error:  # another attempt went on from this file, ended first, and cleared it away
+            if not final.exists():
+                raise self._unusable(error) from None
         except OSError as error:
             raise self._unusable(error) from None
 

@@ -7,6 +7,8 @@ from hashlib import blake2b
 from itertools import chain
 from typing import Any, cast
 
+import msgspec
+
 from segment_tools.bulk.mapping import OBJECTS, Columns, Target, mapping_of
 from segment_tools.bulk.rows import Block
 from segment_tools.bulk.spark.values import PLAIN, Unfit, clocks_of, json_value
@@ -139,7 +141,7 @@ class Table:
         if None in own:
             name = self._shape.ids[own.index(None)]
             raise Unfit(name, "is null, and the messageId is made of it", "Fill it, or name other columns in id=.")
-        text = json.dumps(own, ensure_ascii=True).encode()
+        text = msgspec.json.encode(own)
         return f"spark-{blake2b(self._salt + text, digest_size=16).hexdigest()}"
 
 
