@@ -178,16 +178,8 @@ def _joined(value: Any, before: Any) -> Any:
 
 
 def _read(target: Target, value: Any, column: str) -> Any:
-    readers: Mapping[str, Callable[[Any], Any]] = {
-        "number": _number,
-        "boolean": _boolean,
-        "json": _json,
-        "epoch": _epoch,
-        "text": _text,
-        "": _plain,
-    }
     try:
-        return readers[target.type](value)
+        return _READERS[target.type](value)
     except (ValueError, OverflowError, RecursionError):
         where = f"column {printable(column)!r}" if column else "the value of --set"
         text = f"{target} is no {target.type or 'value that JSON has'}, in {where}."
@@ -249,10 +241,22 @@ def _plain(value: Any) -> Any:
             return {str(name): _plain(below) for name, below in cast("dict[Any, Any]", value).items()}
         case list() | tuple():
             return [_plain(below) for below in cast("list[Any]", value)]
+        case float() if not math.isfinite(value):
+            raise ValueError
         case str() | int() | float() | None:
             return cast("Any", value)
         case _:
             raise ValueError
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "number": _number,
+    "boolean": _boolean,
+    "json": _json,
+    "epoch": _epoch,
+    "text": _text,
+    "": _plain,
+}
 
 
 def kinds() -> tuple[str, ...]:
