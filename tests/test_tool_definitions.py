@@ -155,7 +155,6 @@ def test_a_server_without_a_key_lists_little_more() -> None:
     assert size("tracking", "name", "description", "inputSchema", chosen=Settings()) <= 9_000
 
 
-@pytest.mark.filterwarnings("ignore:open_binary is deprecated:DeprecationWarning")
 def test_the_table_that_tokens_are_counted_by_is_the_published_one() -> None:
     import bpe_openai
 
