@@ -20,6 +20,9 @@ AT_ONCE = 4
 """Ours: how many requests to a source are under way before calls wait for each other. One alone makes the largest
 batches, and one that hangs would hold up every call."""
 
+PATIENCE_SECONDS = 1.0
+"""Ours: how long a call waits for others' answers; then it leaves with whatever waits beside it, since those hang."""
+
 Outcome = tuple[Accepted, int]
 """Segment's answer, and how many attempts it took."""
 
@@ -93,7 +96,8 @@ class Gathering:
     """Delivers single messages to one data plane; each caller has its own outcome.
 
     A call leaves at once and alone while fewer than `AT_ONCE` requests to its source are under way. The calls that
-    come after it wait for an answer, and leave together. A user's messages leave in the order of the calls.
+    come after it wait for an answer, but not for long, and leave together. A user's messages leave in the order of the
+    calls.
     """
 
     def __init__(self, plane: DataPlane, outside: Surroundings, *, together: bool) -> None:
@@ -152,11 +156,19 @@ class Gathering:
     async def _with_others(self, source: _Source, outgoing: Outgoing) -> Outcome:
         waiting = _Waiting(outgoing, asyncio.get_running_loop().create_future(), telemetry.caller())
         source.waiting.append(waiting)
+        patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._lose_patience, source, waiting)
         try:
             async with asyncio.timeout(outgoing.deadline - self._outside.monotonic()):
                 return await waiting.result
         except TimeoutError:
             raise _late() if waiting.left else _held_up() from None
+        finally:
+            patience.cancel()
+
+    def _lose_patience(self, source: _Source, waiting: _Waiting) -> None:
+        """Let the message go beside those that hang; not where one of the same user is among these."""
+        if not waiting.left and waiting.outgoing.person not in source.busy and (group := source.group()):
+            self._set_out(source, group)
 
     def _came_back(self, source: _Source, persons: Iterable[str]) -> None:
         source.come_back(persons)

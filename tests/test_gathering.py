@@ -16,7 +16,17 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from support import KEY, WAIT, Time, arrived, settings, until
 
-from segment_tools import Receipt, Rejected, Segment, SegmentError, Track, Transport, Unauthorized, Unavailable
+from segment_tools import (
+    Receipt,
+    Rejected,
+    Segment,
+    SegmentError,
+    Track,
+    Transport,
+    Unauthorized,
+    Unavailable,
+    gathering,
+)
 from segment_tools.gathering import AT_ONCE
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.telemetry import measuring
@@ -501,3 +511,19 @@ async def test_no_error_of_a_batch_shows_the_key_or_another_callers_data() -> No
             assert KEY not in f"{error}{error!r}{vars(error)}"
             assert error.receipt is not None
             assert len(error.receipt.messages) == 1
+
+
+async def test_requests_that_hang_do_not_hold_others_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "PATIENCE_SECONDS", 0.01)
+    gate = Gate()
+    async with client(gate) as segment:
+        first = await busy(segment, gate)
+        later = [call(segment, f"Later {number}") for number in range(3)]
+        same = call(segment, "Again", user="user of First 0")
+        await until(lambda: len(gate.requests) > AT_ONCE)
+        assert "Again" not in [event for events in gate.events for event in events]
+        gate.is_open.set()
+        results = await settled(*first, *later, same)
+    assert all(isinstance(each, Receipt) for each in results)
+    sent = [event for events in gate.events for event in events]
+    assert sorted(sent) == sorted([*(f"First {n}" for n in range(AT_ONCE)), "Later 0", "Later 1", "Later 2", "Again"])

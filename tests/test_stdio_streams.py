@@ -199,10 +199,12 @@ def test_a_batch_of_lines_ends_with_crlf_or_with_nothing_at_all(environ: dict[st
     assert answers(out) == {2: "dry_run", 3: "dry_run"}
 
 
-def test_what_is_no_utf_8_is_replaced(environ: dict[str, str]) -> None:
+def test_what_is_no_utf_8_is_refused_by_its_field(environ: dict[str, str]) -> None:
     with started({**environ, **DRY}) as process:
         out, _ = process.communicate(lines(READY, tracked(2, event="Caf~")).replace(b"~", b"\xe9"), timeout=WAIT)
-    assert json.loads(out)["result"]["structuredContent"]["event"] == "Caf\ufffd"
+    found = json.loads(out)["result"]["structuredContent"]
+    assert (found["success"], found["error"]["field"]) == (False, "event")
+    assert "half a character" in found["errorMessage"]
 
 
 def test_lines_come_whole_however_they_are_cut() -> None:

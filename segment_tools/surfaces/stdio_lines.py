@@ -69,7 +69,7 @@ def message_in(line: bytes) -> SessionMessage | JSONRPCError | None:
     except ValidationError:
         if line is _TOO_LONG:
             return _error(None, NO_REQUEST, f"The line is longer than {_MOST_BYTES // 1024**2} MiB.")
-        return _read_again(line.decode("utf-8-sig", "replace")) if line.strip() else None
+        return _read_again(line.decode("utf-8-sig", "surrogateescape")) if line.strip() else None
 
 
 def _read_again(line: str) -> SessionMessage | JSONRPCError:
