@@ -72,7 +72,7 @@ _GROUPED_CARD = re.compile(
 )
 """In the groups that are printed on cards; an IBAN's begin with its country."""
 
-_ISSUED = re.compile(
+ISSUED = (
     r"4[0-9]{15}(?:[0-9]{3})?"  # Visa
     r"|(?:5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12}"  # Mastercard
     r"|3[47][0-9]{13}"  # American Express
@@ -85,6 +85,8 @@ _ISSUED = re.compile(
 )
 """Lengths and first digits of cards in use (ISO/IEC 7812). Visa's old 13 digits are an EAN's, other lengths of
 Maestro and UnionPay those of many systems' ids: they are left out."""
+
+_ISSUED = re.compile(ISSUED)
 
 _NUMBERED = re.compile(
     r"(?:^|[_\-. ])[iI][dD]s?$|[a-z0-9]I[dD]s?$"
