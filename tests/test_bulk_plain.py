@@ -22,6 +22,11 @@ CARD = "4111 1111 1111 1111"
 TOKEN = "ghp_" + "a1" * 18
 
 
+def _plain() -> Plain:
+    means = Segment(settings()).means
+    return Plain(means.settings, means.sender.secrets, means.sender.quiet, Naming("events.jsonl", "key"), BEGAN)
+
+
 def _looks(**values: Any) -> tuple[Callable[[bytes], Part | None], Callable[[bytes], Part]]:
     """The quick look, and the full one, under these settings."""
     means = Segment(settings(**values)).means
@@ -241,6 +246,42 @@ ODD: list[bytes] = [
 @pytest.mark.parametrize("row", ODD, ids=range(len(ODD)))
 def test_odd_rows_are_not_plain_or_the_same(row: bytes) -> None:
     agree(row)
+
+
+BEFORE = ["", " ", "x", "_", ".", "-", "#", "/", "é", "\n", "\t", '"', "\\", "\u2000", "\u0600", "1", "a ", ":"]
+AFTER = ["", " ", "x", "_", ".", ".5", ",", ",5", "-", "-5", "é", "\n", '"', "\\", "\u2000", "1", ")"]
+CARDS = ["4111111111111111", "5500005555555559", "378282246310005", "30569309025904", "6759649826438453"]
+
+
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("before", BEFORE)
+def test_cards_in_any_surroundings_are_not_plain_or_the_same(card: str, before: str) -> None:
+    for after in AFTER:
+        for ascii_only in (False, True):
+            for properties in ({"note": f"{before}{card}{after}"}, {f"{before}{card}{after}": 1}):
+                agree(encoded({**GOOD, "properties": properties}, ascii_only=ascii_only))
+
+
+@pytest.mark.parametrize("number", [*CARDS, *(f"-{card}" for card in CARDS), "6303999999999999.99"])
+def test_cards_as_numbers_are_not_plain_or_the_same(number: str) -> None:
+    for end in ("", ".0", ".00000", ".25", "0", "00000", "e0", "0e-1"):
+        for space in ("", " ", "\t"):
+            value = f"{space}{number}{end if '.' not in number else ''}{space}".encode()
+            agree(encoded(GOOD).replace(b'"USD"', value))
+            agree(encoded(GOOD).replace(b'"USD"', b"[1," + value + b"]"))
+
+
+def test_ids_of_digits_alone_are_plain() -> None:
+    for name in ("1748520139481726", "1234567890123456789", "17485201394817", "a4111111111111111"):
+        assert agree(encoded({**GOOD, "properties": {"cart": name}}))
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_a_row_is_told_the_same_among_others(odd: bytes) -> None:
+    plain = _plain()
+    good = encoded(GOOD)
+    for rows in ([good, odd, good], [odd, good, odd]):
+        assert plain.parts(7, rows) == [plain.parts(7 + at, [row])[0] for at, row in enumerate(rows)]
 
 
 scalars = st.one_of(

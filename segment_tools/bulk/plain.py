@@ -47,7 +47,7 @@ _UNUSUAL = (
 )
 """What may stand in rows that are not plain, and seldom in others."""
 
-_UNCLEAR = r'"context"(?:\s|:\s|:\{[^\n]*"context":\{)'
+_UNCLEAR = r'"context"(?:\s|:\s|:\{[^\x00]*"context":\{)'
 """Where this is in no row, a context begins in one way only, and the row has no other object of this name."""
 
 _CARDS = (
@@ -96,6 +96,8 @@ Part = tuple[int, bytes, int, View]
 """A row's number, the message as it goes into a batch, its lane, and what is known of it."""
 
 _UNKNOWN: Any = object()
+_BETWEEN = b"\0"
+"""Between rows that are looked at together: in JSON it cannot be."""
 _CONTEXT = b'"context":{'
 _USER, _ANONYMOUS = crc32(b"u"), crc32(b"a")
 """How the names of persons begin, as `Stamped.person` has them."""
@@ -138,8 +140,8 @@ class Plain:
     def _flags(self, rows: Sequence[bytes]) -> tuple[list[bool] | None, bool]:
         """Which rows have anything unusual, None for no row at all; and whether it is unclear where contexts begin."""
         try:
-            text = b"\n".join(rows).decode()
-            if not self._flagged_or_unclear(text) and text.count("\n") == len(rows) - 1:
+            text = _BETWEEN.join(rows).decode()
+            if not self._flagged_or_unclear(text):
                 return None, False
             if not self._flagged(text):
                 return None, True
