@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as chosen
 from hypothesis import strategies as st
 from support import settings
-from test_credentials import CARDS, TOKENS
+from test_credentials import CARDS as WRITTEN_CARDS
+from test_credentials import TOKENS
 
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.plain import Part, Plain, View
@@ -21,6 +22,11 @@ from segment_tools.errors import InvalidMessage
 BEGAN = "2026-11-23T12:00:00.123Z"
 CARD = "4111 1111 1111 1111"
 TOKEN = "ghp_" + "a1" * 18
+
+
+def _plain() -> Plain:
+    means = Segment(settings()).means
+    return Plain(means.settings, means.sender.secrets, means.sender.quiet, Naming("events.jsonl", "key"), BEGAN)
 
 
 def _looks(**values: Any) -> tuple[Callable[[bytes], Part | None], Callable[[bytes], Part]]:
@@ -244,6 +250,43 @@ def test_odd_rows_are_not_plain_or_the_same(row: bytes) -> None:
     agree(row)
 
 
+BEFORE = ["", " ", "x", "_", ".", "-", "#", "/", "é", "\n", "\t", '"', "\\", "\u2000", "\u0600", "1", "a ", ":"]
+AFTER = ["", " ", "x", "_", ".", ".5", ",", ",5", "-", "-5", "é", "\n", '"', "\\", "\u2000", "1", ")"]
+CARDS = ["4111111111111111", "5500005555555559", "378282246310005", "30569309025904", "6759649826438453"]
+
+
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("before", BEFORE)
+def test_cards_in_any_surroundings_are_not_plain_or_the_same(card: str, before: str) -> None:
+    for after in AFTER:
+        for ascii_only in (False, True):
+            for properties in ({"note": f"{before}{card}{after}"}, {f"{before}{card}{after}": 1}):
+                agree(encoded({**GOOD, "properties": properties}, ascii_only=ascii_only))
+
+
+@pytest.mark.parametrize("number", [*CARDS, *(f"-{card}" for card in CARDS), "6303999999999999.99"])
+def test_cards_as_numbers_are_not_plain_or_the_same(number: str) -> None:
+    for end in ("", ".0", ".00000", ".25", "0", "00000", "e0", "0e-1"):
+        for space in ("", " ", "\t"):
+            value = f"{space}{number}{end if '.' not in number else ''}{space}".encode()
+            agree(encoded(GOOD).replace(b'"o1"', value))
+            agree(encoded(GOOD).replace(b'"o1"', b"[1," + value + b"]"))
+            agree(encoded(GOOD).replace(b'"order_id":"o1"', b'"note":' + value))
+
+
+def test_ids_of_digits_alone_are_plain() -> None:
+    for name in ("1748520139481726", "1234567890123456789", "17485201394817", "a4111111111111111"):
+        assert agree(encoded({**GOOD, "properties": {"cart": name}}))
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_a_row_is_told_the_same_among_others(odd: bytes) -> None:
+    plain = _plain()
+    good = encoded(GOOD)
+    for rows in ([good, odd, good], [odd, good, odd]):
+        assert plain.parts(7, rows) == [plain.parts(7 + at, [row])[0] for at, row in enumerate(rows)]
+
+
 scalars = st.one_of(
     st.none(),
     st.booleans(),
@@ -329,7 +372,7 @@ def test_rows_with_a_place_overwritten_are_not_plain_or_the_same(at: int, length
     agree(row[:at] + put + row[at + length :])
 
 
-@pytest.mark.parametrize("value", [*TOKENS, *CARDS], ids=range(len(TOKENS) + len(CARDS)))
+@pytest.mark.parametrize("value", [*TOKENS, *WRITTEN_CARDS], ids=range(len(TOKENS) + len(WRITTEN_CARDS)))
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_whatever_is_a_secret_is_for_the_full_look(value: object, ascii_only: bool) -> None:
     row = encoded({**GOOD, "properties": {"note": value}}, ascii_only=ascii_only)
@@ -366,3 +409,17 @@ def test_own_keys_in_rows_are_found_by_both_looks() -> None:
 )
 def test_settings_that_ask_for_the_full_look_get_it(values: dict[str, Any]) -> None:
     assert _looks(**values)[0](encoded(GOOD)) is None
+
+
+@pytest.mark.parametrize("key", ["abcdef123456", "whpass8chr", "k9x-w7ab"])
+def test_short_secrets_of_the_server_are_found_by_both_looks(key: str) -> None:
+    quick, full = _looks(webhook_secret=key)
+    row = encoded({**GOOD, "properties": {"note": key}})
+    assert quick(row) is None
+    with pytest.raises(InvalidMessage):
+        full(row)
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u3000", "\u2028", "\n"])
+def test_a_blank_id_beside_another_is_for_the_full_look(blank: str) -> None:
+    assert quick(encoded({**GOOD, "anonymousId": blank})) is None

@@ -1,6 +1,6 @@
 """Messages packed into batches, each lane its own, so that one person's messages never overtake each other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from segment_tools import wire
@@ -50,15 +50,18 @@ class Packer:
         self._filling = [Batch(lane, room=first) for lane, first in enumerate(rooms)]
         self._room = room
 
-    def add(self, part: Part, lane: int) -> Batch | None:
-        """Put the message into the lane's batch; the batch before it, where that is full now."""
-        batch, size = self._filling[lane], len(part[1]) + 1
-        if batch.bytes + size <= batch.room and len(batch.parts) < limits.BATCH_MESSAGES:
-            batch.parts.append(part)
-            batch.bytes += size
-            return None
-        self._filling[lane] = Batch(lane, [part], size, self._room)
-        return batch
+    def fill(self, parts: Iterable[Part]) -> Iterator[Batch]:
+        """Put each message into its lane's batch; the batches that are full."""
+        filling, most = self._filling, limits.BATCH_MESSAGES
+        for part in parts:
+            lane, size = part[2], len(part[1]) + 1
+            batch = filling[lane]
+            if batch.bytes + size <= batch.room and len(batch.parts) < most:
+                batch.parts.append(part)
+                batch.bytes += size
+            else:
+                filling[lane] = Batch(lane, [part], size, self._room)
+                yield batch
 
     def late(self, number: int) -> Iterator[Batch]:
         """The batches that wait since long before the row of this number."""

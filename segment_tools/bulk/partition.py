@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from segment_tools import wire
 from segment_tools.bulk.checkpoint import State
@@ -111,23 +110,15 @@ class Partition:
         return self.counts
 
     async def _block(self, block: Block) -> None:
-        refused: list[Rejection] = []
-        state, lanes, add, ordered = self.state, self.state.lanes, self._packer.add, self._manner.ordered
-        blank = 0
-        for part in await self._judge.parts(block):
-            if part.__class__ is tuple:
-                number, _, lane, _ = cast("Part", part)
-                if not ordered:
-                    lane = number // _UNORDERED_RUN % LANES
-                if number > lanes[lane] and (full := add(cast("Part", part), lane)):
-                    await self._ship(full)
-            elif isinstance(part, Rejection):
-                if part.number > state.read:
-                    refused.append(part)
-                if self._manner.strict:
-                    await self._stopped(part)
-            else:
-                blank += 1
+        parts, refused, blank = await self._judge.parts(block)
+        stop = refused[0] if refused and self._manner.strict else None
+        if stop:
+            parts = [part for part in parts if part[0] < stop.number]
+        lanes = self.state.lanes
+        for full in self._packer.fill([part for part in self._laned(parts) if part[0] > lanes[part[2]]]):
+            await self._ship(full)
+        if stop:
+            await self._stopped(stop)
         last = block.number(len(block.rows) - 1)
         for late in self._packer.late(last):
             await self._ship(late)
@@ -135,14 +126,20 @@ class Partition:
         self._judged(last, block, blank, refused)
         await asyncio.sleep(0)  # let answers in, requests out, and others have their turn
 
+    def _laned(self, parts: list[Part]) -> list[Part]:
+        """The same, in the lanes that they go by."""
+        if self._manner.ordered:
+            return parts
+        return [(number, body, number // _UNORDERED_RUN % LANES, view) for number, body, _, view in parts]
+
     def _judged(self, last: int, block: Block, blank: int, refused: Sequence[Rejection]) -> None:
         state = self.state
         if last <= state.read:
             return
-        state.counts.rows += max(
-            0, sum(each > state.read for each in block.numbers or range(block.first, last + 1)) - blank
-        )
-        self._refuse(refused)
+        known = max(state.read, block.first - 1)
+        new = sum(each > known for each in block.numbers) if block.numbers else last - known
+        state.counts.rows += max(0, new - blank)
+        self._refuse([each for each in refused if each.number > state.read])
         state.read = last
 
     def _refuse(self, refused: Sequence[Rejection]) -> None:

@@ -8,12 +8,11 @@ row are those that `spec.advice` has of any row with the same event and the same
 
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, ClassVar, Union, cast, get_args, get_origin
-from zlib import crc32
 
 import msgspec
 from pydantic import BaseModel
@@ -21,13 +20,13 @@ from pydantic_core import SchemaValidator, core_schema
 
 from segment_tools import wire
 from segment_tools.bulk.lanes import LANES
-from segment_tools.bulk.naming import Naming, checksum
+from segment_tools.bulk.naming import Naming, adler32, crc32
 from segment_tools.errors import InvalidMessage
 from segment_tools.settings import Settings
 from segment_tools.spec import limits, lookalikes
 from segment_tools.spec.advice import Quiet, warnings
 from segment_tools.spec.context import Context
-from segment_tools.spec.credentials import Secrets
+from segment_tools.spec.credentials import ISSUED, Secrets
 from segment_tools.spec.currencies import CURRENCIES
 from segment_tools.spec.names import SHOWN_CHARACTERS
 from segment_tools.spec.parsing import parse_message
@@ -52,14 +51,17 @@ _UNUSUAL = (
 )
 """What may stand in rows that are not plain, and seldom in others."""
 
+_UNCLEAR = r'"context"(?:\s|:\s|:\{[^\x00]*"context":\{)'
+"""Where this is in no row, a context begins in one way only, and the row has no other object of this name."""
+
 _CARDS = (
-    r"[^.0-9][0-9]{14}",
-    r"[A-Za-z][-_.#]?\.[0-9]{14}",
+    rf"(?:[^0-9A-Za-z_.+/]|%B|[A-Za-z][-_.#]{{1,2}}|\\[bfnrt]|\\u[0-9A-Fa-f]{{4}})(?:{ISSUED})[^0-9A-Za-z_]",
+    r"[0-9]{14}\.[0-9]",  # as a number it may be rounded to another
     r"[0-9]{4}[ ._-]{1,2}[0-9]{4}[ ._-]{1,2}[0-9]{4}[ ._-]{1,2}[0-9]{4}",
     r"[0-9]{4}[ ._-]{1,2}[0-9]{6}[ ._-]{1,2}[0-9]{4}",
     r"[:,\[]\s*-?[0-9.]+[eE]",
 )
-"""Whatever may be a card's number, numbers with an exponent among them."""
+"""Whatever may be a card's number: in JSON an escape may be before it, and numbers may have a fraction or exponent."""
 
 _Scalar = bool | int | float | str | None
 _Inner = bool | int | float | str | None | list[_Scalar] | dict[str, _Scalar]
@@ -88,15 +90,21 @@ class View:
     """Of the first product."""
     dates: tuple[str, ...] = ()
     currency: bool = False
+    texts: tuple[str, ...] = ()
+    """Fields that may be blank beside the ids."""
     others: bool = False
-    """Whether it goes by products or dates."""
+    """Whether it goes by products, dates or texts."""
 
 
 Part = tuple[int, bytes, int, View]
 """A row's number, the message as it goes into a batch, its lane, and what is known of it."""
 
 _UNKNOWN: Any = object()
-_BRACE = ord("{")
+_BETWEEN = b"\0"
+"""Between rows that are looked at together: in JSON it cannot be."""
+_CONTEXT = b'"context":{'
+_USER, _ANONYMOUS = crc32(b"u"), crc32(b"a")
+"""How the names of persons begin, as `Stamped.person` has them."""
 
 
 class Plain:
@@ -113,16 +121,12 @@ class Plain:
         """Else every row needs the full look."""
         signs = _signs(secrets) if settings.block_secrets else ()
         self._possible = self._possible and signs is not None
-        self._flagged = _matcher((*_UNUSUAL, *(signs or ()), *(_CARDS if settings.block_secrets else ())))
+        unusual = (*_UNUSUAL, *(signs or ()), *(_CARDS if settings.block_secrets else ()))
+        self._flagged, self._flagged_or_unclear = _matcher(unusual), _matcher((*unusual, _UNCLEAR))
         self._decode = _decoder().decode
         self._quiet = quiet
         self._views: dict[object, View | None] = {}
-        library = msgspec.json.encode(wire.LIBRARY)
-        self._in_context = b'"library":%b,' % library
-        self._context = b'"context":{"library":%b},' % library
-        self._timed = b'{"timestamp":"%b",' % began.encode()
-        self._start = b'{"messageId":"%b' % naming.start
-        self._timed_start = self._timed + self._start[1:]
+        self._puts = _puts(naming, began)
         self._now = datetime.fromisoformat(began)
         self._latest = self._now + timedelta(seconds=limits.FUTURE_SECONDS)
 
@@ -130,20 +134,23 @@ class Plain:
         """The rows, numbered from `first` or by `numbers`, ready to be sent; None for each that needs the full look."""
         if not self._possible:
             return [None] * len(rows)
+        flagged, unclear = self._flags(rows)
         named = zip(numbers or range(first, first + len(rows)), rows, strict=True)
-        flagged, one = self._flags(rows), self._part
         if flagged is None:
-            return [one(number, row) for number, row in named]
-        return [None if odd else one(number, row) for odd, (number, row) in zip(flagged, named, strict=True)]
+            return self._parts(named, unclear=unclear)
+        parts = iter(self._parts((each for each, odd in zip(named, flagged, strict=True) if not odd), unclear=unclear))
+        return [None if odd else next(parts) for odd in flagged]
 
-    def _flags(self, rows: Sequence[bytes]) -> list[bool] | None:
-        """Which rows have anything unusual; None for no row at all."""
+    def _flags(self, rows: Sequence[bytes]) -> tuple[list[bool] | None, bool]:
+        """Which rows have anything unusual, None for no row at all; and whether it is unclear where contexts begin."""
         try:
-            if not self._is_unusual(b"\n".join(rows).decode()):
-                return None
+            text = _BETWEEN.join(rows).decode()
+            unclear = self._flagged_or_unclear(text)
+            if not (self._is_unusual(text) if unclear else self._hides_unusual(text)):
+                return None, unclear
         except UnicodeDecodeError:
             pass
-        return [self._is_flagged(row) for row in rows]
+        return [self._is_flagged(row) for row in rows], True
 
     def _is_flagged(self, row: bytes) -> bool:
         try:
@@ -152,74 +159,80 @@ class Plain:
             return True
 
     def _is_unusual(self, text: str) -> bool:
-        """Whether anything unusual stands there, be it in foreign letters that are read as others."""
-        return self._flagged(text) or (
-            not text.isascii() and (read := lookalikes.plain(text)) != text and self._flagged(read)
-        )
+        return self._flagged(text) or self._hides_unusual(text)
 
-    def _part(self, number: int, row: bytes) -> Part | None:  # noqa: C901, PLR0911, PLR0912 - each row pays for a call
-        try:
-            found: Any = self._decode(row)
-        except (msgspec.DecodeError, RecursionError):  # a value of another type is a DecodeError, too
-            return None
-        if (user := found.user_id) is not None:
-            if "@" in user or user.isspace():
-                return None
-            lane = crc32(b"u" + user.encode()) % LANES
-        elif (user := found.anonymous_id) is not None and not user.isspace():
-            lane = crc32(b"a" + user.encode()) % LANES
-        else:
-            return None
-        if (moment := found.timestamp) is not None and not _EPOCH <= moment <= self._latest:
-            return None
-        fields = cast("dict[str, Any]", found.fields)
-        first: Any = None
-        if fields is None:  # pyright: ignore[reportUnnecessaryComparison] - `cast` says what it mostly is
-            key: Any = (found.__class__, found.event)
-        elif "products" in fields and (first := _first(fields["products"])):
-            key = (found.__class__, found.event, *fields, None, *first)
-        else:
-            key = (found.__class__, found.event, *fields)
-        if (sent_to := found.integrations) is not None:
-            key = (key, *sent_to)
-        if (view := self._views.get(key, _UNKNOWN)) is _UNKNOWN:
-            view = self._views[key] = self._judged(found, first)
-        if view is None:
-            return None
-        for name in view.numbers:
-            if fields[name].__class__ is str:
-                return None
-        if view.currency and not (fields["currency"].__class__ is str and fields["currency"] in CURRENCIES):
-            return None
-        if view.others and not _fits(view, fields, first):
-            return None
-        for name in found.texts:
-            if (text := getattr(found, name)) is not None and text.isspace():
-                return None
-        if (context := found.context) is None:
-            at, within = 1, self._context
-        elif context.library is not None:
-            at, within = 1, b""
-        else:
-            within = self._in_context
-            at = row.find(b'"context":{') + 11
-            if at < 11:  # noqa: PLR2004 - the length of what is looked for
-                at = row.find(b'"context": {') + 12
-                if at < 12:  # noqa: PLR2004
-                    return None
-            if row.find(b'"context"', at) >= 0:
-                return None
-        if (name := found.message_id) is None:
-            start = self._start if moment is not None else self._timed_start
-            body = b'%b%d-%016x",%b%b%b' % (start, number, checksum(row), row[1:at], within, row[at:])
-        elif name.isspace():
-            return None
-        else:
-            start = b"{" if moment is not None else self._timed
-            body = b"%b%b%b%b" % (start, row[1:at], within, row[at:])
-        if len(body) > limits.MESSAGE_BYTES or row[0] != _BRACE:
-            return None
-        return number, body, lane, view
+    def _hides_unusual(self, text: str) -> bool:
+        """Whether anything unusual stands there in foreign letters that are read as others."""
+        return not text.isascii() and self._flagged(lookalikes.plain(text))
+
+    def _parts(self, rows: Iterable[tuple[int, bytes]], *, unclear: bool) -> list[Part | None]:  # noqa: C901, PLR0912, PLR0915
+        """The rows as parts, in one loop over local names: a call or an attribute more is paid for by each row."""
+        decode, views, latest, most = self._decode, self._views, self._latest, limits.MESSAGE_BYTES
+        before_all, before_context, before_rest = self._puts
+        currencies = CURRENCIES
+        parts: list[Part | None] = []
+        done = parts.append
+        for number, row in rows:
+            try:
+                found: Any = decode(row)
+            except (msgspec.DecodeError, RecursionError):  # a value of another type is a DecodeError, too
+                done(None)
+                continue
+            if (user := found.user_id) is not None:
+                other = found.anonymous_id
+                if "@" in user or user.isspace() or (other is not None and other.isspace()):
+                    done(None)
+                    continue
+                lane = crc32(user.encode(), _USER) % LANES
+            elif (user := found.anonymous_id) is not None and not user.isspace():
+                lane = crc32(user.encode(), _ANONYMOUS) % LANES
+            else:
+                done(None)
+                continue
+            if (moment := found.timestamp) is not None and not _EPOCH <= moment <= latest:
+                done(None)
+                continue
+            first: Any = None
+            if fields := found.fields:
+                key: Any = (found.__class__, found.event, tuple(fields))
+                if "products" in fields and (first := _first(fields["products"])):
+                    key = (key, *first)
+            else:
+                key = (found.__class__, found.event, ())
+            if (sent_to := found.integrations) is not None:
+                key = (key, None, *sent_to)
+            if (view := views.get(key, _UNKNOWN)) is _UNKNOWN:
+                view = views[key] = self._judged(found, first)
+            if view is None:
+                done(None)
+                continue
+            for name in view.numbers:
+                if fields[name].__class__ is str:
+                    view = None
+                    break
+            if view is None or (view.others and not _fits(view, found, fields, first)):
+                done(None)
+                continue
+            if view.currency and ((text := fields["currency"]).__class__ is not str or text not in currencies):
+                done(None)
+                continue
+            context, name = found.context, found.message_id
+            if context is None:
+                mark, put = before_all[name is None, moment is None]
+            elif context.library is None:
+                mark, put = before_context[name is None, moment is None]
+            else:
+                mark, put = before_rest[name is None, moment is None]
+            before, mark, after = _around_context(row) if unclear and mark == _CONTEXT else row.partition(mark)
+            if not mark or (name is not None and name.isspace()):
+                done(None)
+                continue
+            if name is None:
+                body = put % (before, number, crc32(row) << 32 | adler32(row), after)
+            else:
+                body = put % (before, after)
+            done((number, body, lane, view) if len(body) <= most else None)
+        return parts
 
     def _judged(self, found: Any, first: Mapping[str, Any] | None) -> View | None:
         """What the full look says of messages with these names, be their values numbers or text."""
@@ -238,7 +251,8 @@ class Plain:
         below = tuple(name for name in items if f"properties.products[0].{name}" in numbers)
         money = found.kind == "track" and "currency" in names
         codes = tuple(code for code, _ in plain if code != "created_at_not_a_date")
-        return View(found.kind, found.event or "", codes, own, below, dates, money, bool(below or dates))
+        others = bool(below or dates or found.texts)
+        return View(found.kind, found.event or "", codes, own, below, dates, money, found.texts, others)
 
     def _said(
         self, found: Any, names: Sequence[str], items: Sequence[str], value: object
@@ -258,10 +272,43 @@ class Plain:
         return [(each.code, each.field) for each in warnings(parse_message(given), self._now, None, self._quiet)]
 
 
-def _fits(view: View, fields: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
-    """Whether the values are such as the warnings of the view were found with."""
-    numbers = not any(first[name].__class__ is str for name in view.item_numbers)
-    return numbers and all(is_date(fields[name]) for name in view.dates)
+def _fits(view: View, found: Any, fields: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    """Whether the values are such as the warnings of the view were found with; numbers and currency apart."""
+    for name in view.item_numbers:
+        if first[name].__class__ is str:
+            return False
+    for name in view.dates:
+        if not is_date(fields[name]):
+            return False
+    texts = (getattr(found, name) for name in view.texts)
+    return not any(text is not None and text.isspace() for text in texts)
+
+
+def _around_context(row: bytes) -> tuple[bytes, bytes, bytes]:
+    """What is before, at and after the beginning of the context; nothing is at it where it is unclear."""
+    around = row.partition(_CONTEXT if _CONTEXT in row else b'"context": {')
+    return around if b'"context"' not in around[2] else (row, b"", b"")
+
+
+_Put = Mapping[tuple[bool, bool], tuple[bytes, bytes]]
+"""By whether there is no messageId and no timestamp: where to put them, and the format of the whole. It takes what is
+before that place, the row's number and its checksum where they are wanted, and what is after it."""
+
+
+def _puts(naming: Naming, began: str) -> tuple[_Put, _Put, _Put]:
+    """For rows without a context, those whose context has no library, and others."""
+    library = b'"library":%b' % msgspec.json.encode(wire.LIBRARY)
+    named, timed = b'"messageId":"%b%%d-%%016x",' % naming.start, b'"timestamp":"%b",' % began.encode()
+
+    def at(mark: bytes, begin: bytes, end: bytes) -> _Put:
+        return {
+            (unnamed, untimed): (mark, b"%b" + begin + named * unnamed + timed * untimed + end + b"%b")
+            for unnamed in (False, True)
+            for untimed in (False, True)
+        }
+
+    whole = at(b"{", b"{", b'"context":{%b},' % library)
+    return whole, at(_CONTEXT, b"", b"%b%b," % (_CONTEXT, library)), at(b"{", b"{", b"")
 
 
 def _first(products: Any) -> dict[str, Any] | None:
@@ -283,16 +330,25 @@ def _signs(secrets: Secrets) -> tuple[str, ...] | None:
 
     In JSON a slash may have a backslash before it, and so may quotes: a sign ends before those.
     """
-    found: list[str] = []
-    for sign in secrets.signs:
-        plain = max(re.split(r"[^ -!#-.0-\[\]-~]", sign), key=len)
-        if len(plain) < min(3, len(sign)):
-            return None
-        lasting = plain == sign and not sign.endswith((" ", "_KEY", "_key"))
-        found.append(
-            re.escape(plain).replace("\\ ", " ") + ('[^\\s"]{10}' if lasting and len(sign) < _LONG_SIGN else "")
-        )
-    return tuple(dict.fromkeys(found))
+    if any(len(_literal(sign)) < min(3, len(sign)) for sign in (*secrets.signs, *secrets.own)):
+        return None
+    return (*map(_lasting, secrets.signs), *(_escaped(_literal(key)) for key in secrets.own))
+
+
+def _literal(sign: str) -> str:
+    """The longest part of it that stands in JSON as it is."""
+    return max(re.split(r"[^ -!#-.0-\[\]-~]", sign), key=len)
+
+
+def _lasting(sign: str) -> str:
+    """The pattern for how a token begins; after a short beginning, some more of it."""
+    literal = _literal(sign)
+    lasts = literal == sign and not sign.endswith((" ", "_KEY", "_key", "eyJ")) and len(sign) < _LONG_SIGN
+    return _escaped(literal) + ('[^\\s"]{10}' if lasts else "")
+
+
+def _escaped(literal: str) -> str:
+    return re.escape(literal).replace("\\ ", " ")
 
 
 def _matcher(patterns: Sequence[str]) -> Any:

@@ -62,13 +62,18 @@ class Judge:
         self._plain = Plain(settings, sender.secrets, sender.quiet, naming, began)
         self._views: dict[tuple[str, ...], View] = {}
 
-    async def parts(self, block: Block) -> list[Part | Rejection | None]:
-        """What becomes of each row; nothing of a blank one."""
-        found: list[Any] = self._plain.parts(block.first, block.rows, block.numbers)
-        for at, part in enumerate(found):
-            if part is None:
-                found[at] = await self._looked_at(block, at)
-        return found
+    async def parts(self, block: Block) -> tuple[list[Part], list[Rejection], int]:
+        """What is ready to be sent, what is refused, and how many rows are blank."""
+        found = self._plain.parts(block.first, block.rows, block.numbers)
+        refused: list[Rejection] = []
+        for at in [at for at, part in enumerate(found) if part is None]:
+            looked = await self._looked_at(block, at)
+            if isinstance(looked, Rejection):
+                refused.append(looked)
+            else:
+                found[at] = looked
+        parts = [part for part in found if part is not None]
+        return parts, refused, len(found) - len(parts) - len(refused)
 
     async def _looked_at(self, block: Block, at: int) -> Part | Rejection | None:
         row, number = block.rows[at], block.number(at)

@@ -92,7 +92,7 @@ _GROUPED_CARD = re.compile(
 """In one piece, of no longer name or number but one that says what it is, or with the day it ends; and in the groups
 that are printed on cards. An IBAN's groups begin with its country."""
 
-_ISSUED = re.compile(
+ISSUED = (
     r"4[0-9]{15}(?:[0-9]{3})?"  # Visa
     r"|(?:5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720)[0-9]{12}"  # Mastercard
     r"|3[47][0-9]{13}"  # American Express
@@ -105,6 +105,8 @@ _ISSUED = re.compile(
 )
 """Lengths and first digits of cards in use (ISO/IEC 7812). Visa's old 13 digits are an EAN's, other lengths of
 Maestro and UnionPay those of many systems' ids: they are left out."""
+
+_ISSUED = re.compile(ISSUED)
 
 _NUMBERED = re.compile(
     r"(?:^|[_\-. ])[iI][dD]s?$|[a-z0-9]I[dD]s?$"
@@ -144,8 +146,13 @@ class Secrets:
 
     @property
     def signs(self) -> tuple[str, ...]:
-        """Texts of which one is in everything that is found, but for cards; of foreign letters, in their usual form."""
-        return (*(text for _, texts, _ in _FORMS for text in texts), _WEB_TOKENS_MIDDLE, *self._own)
+        """Texts of which one is in every token that is found; of foreign letters, in their usual form."""
+        return (*(text for _, texts, _ in _FORMS for text in texts), _WEB_TOKENS_MIDDLE)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The server's own secrets, which are found wherever they stand."""
+        return self._own
 
     def problems(self, fields: Mapping[str, Any]) -> list[Problem]:
         """A problem for each field of the message that holds a secret; none of them repeats it."""
