@@ -342,9 +342,7 @@ def test_parquet_is_read(run: Command, sandbox: Sandbox, tmp_path: Path) -> None
     assert arrivals == {"u1": {"age": 42, "tags": ["a"]}, "u2": {"tags": []}}
 
 
-def test_an_infinite_number_is_refused_and_nan_is_an_empty_cell(
-    run: Command, sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_an_infinite_number_is_refused_and_nan_is_an_empty_cell(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "users.parquet"
     scores = [float("inf"), float("nan"), 1.5]
     pq.write_table(pa.table({"type": ["identify"] * 3, "userId": ["u1", "u2", "u3"], "traits.score": scores}), path)
@@ -454,3 +452,32 @@ def test_a_damaged_archive_is_said_after_what_it_holds_was_sent(run: Command, sa
     assert b"ends too soon" in done.stderr
     path.write_bytes(b"no gzip at all")
     assert b"damaged" in run(path, "--again").stderr
+
+
+@pytest.mark.parametrize("kept", [3, 300, 0.5, -1])
+def test_a_zst_file_that_is_cut_off_is_never_taken_for_whole(
+    kept: float, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl.zst"
+    text = "".join(json.dumps(message(number)) + "\n" for number in range(5000)).encode()
+    whole = zstandard.ZstdCompressor(write_checksum=True).compress(text)
+    path.write_bytes(whole[: int(len(whole) * kept) if kept == 0.5 else int(kept)])
+    done = run(path)
+    assert done.returncode == 2
+    assert b"ends too soon" in done.stderr
+    assert b"--again" in done.stderr
+    assert not path.with_name("events.jsonl.zst.rejected.jsonl").exists()
+    path.write_bytes(whole)
+    assert run.summary(path, "--again")["accepted"] == 5000
+    assert sorted(numbers(sandbox)) == list(range(5000))
+
+
+def test_zst_files_of_several_frames_are_read_to_their_end(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl.zst"
+    compressor = zstandard.ZstdCompressor()
+    frames = [compressor.compress(json.dumps(message(number)).encode() + b"\n") for number in range(3)]
+    skippable = b"\x50\x2a\x4d\x18\x05\0\0\0hello"
+    streamed = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    last = streamed.compress(json.dumps(message(3, properties={"number": 3, "a": "a" * 30_000})).encode())
+    path.write_bytes(skippable.join(frames) + skippable + last + streamed.flush())
+    assert run.summary(path)["accepted"] == 4

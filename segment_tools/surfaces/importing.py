@@ -24,6 +24,7 @@ from segment_tools.surfaces.import_progress import watching
 
 STDIN = "-"
 SHOWN_ROWS = 3
+_GOES_ON = "The same command goes on there."
 DONE, SOME_REJECTED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -161,8 +162,9 @@ async def _one(
             raise
         except SegmentError as error:
             watched.end()
-            more = " The same command goes on there." if places.checkpoint and watched.counts.rows else ""
-            return Imported(watched.counts, (), None), error.with_hint(more) if more else error
+            damaged = isinstance(error, NotConfigured) and error.setting == "FILE"
+            goes_on = places.checkpoint and watched.counts.rows and not damaged
+            return Imported(watched.counts, (), None), error.with_hint(_GOES_ON) if goes_on else error
     for line in _lines(name, done, plan):
         say(line)
     return done, None
