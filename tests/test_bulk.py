@@ -481,3 +481,13 @@ def test_zst_files_of_several_frames_are_read_to_their_end(run: Command, sandbox
     last = streamed.compress(json.dumps(message(3, properties={"number": 3, "a": "a" * 30_000})).encode())
     path.write_bytes(skippable.join(frames) + skippable + last + streamed.flush())
     assert run.summary(path)["accepted"] == 4
+
+
+def test_a_file_and_its_compressed_twin_keep_their_own_rejected_rows(run: Command, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "events.jsonl", tmp_path / "events.jsonl.gz"
+    plain.write_bytes(b"{plain\n")
+    packed.write_bytes(gzip.compress(b"{packed\n"))
+    found = run.summary(plain, packed, code=1)
+    kept = [Path(each["rejectedFile"]).read_text(encoding="utf-8") for each in found["files"]]
+    assert ["{plain" in kept[0], "{packed" in kept[1]] == [True, True]
+    assert found["files"][1]["rejectedFile"] == f"{packed}.rejected.jsonl"

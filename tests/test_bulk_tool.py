@@ -144,6 +144,21 @@ async def test_where_people_must_agree_to_anything_they_must_agree_to_an_import(
     assert rows(sandbox) == []
 
 
+def _descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+async def test_a_folder_is_no_file_and_stays_closed(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "sub").mkdir()
+    before = _descriptors()
+    for name in ("sub", "sub/"):
+        found = await once(sandbox, folder, file=name)
+        assert (found["error"]["code"], found["error"]["field"]) == ("invalid_value", "file")
+        assert found["error"]["message"] == "'sub' is a folder."
+        assert "a file in it" in found["error"]["hint"]
+    assert _descriptors() == before
+
+
 async def test_the_call_is_in_the_audit_log(sandbox: Sandbox, folder: Path, tmp_path: Path) -> None:
     written(folder / "events.jsonl", [message(1)])
     await once(sandbox, folder, file="events.jsonl", values={"audit_log": tmp_path / "audit.jsonl"})

@@ -12,7 +12,7 @@ from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.lines import blocks_of_lines
 from segment_tools.bulk.mapping import NO_COLUMNS, Columns
-from segment_tools.bulk.naming import Naming, plain_name
+from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
 from segment_tools.bulk.rejections import RejectedRows
@@ -54,7 +54,7 @@ class Places:
         """Beside the file."""
         return Places(
             file.with_name(f"{file.name}.checkpoint"),
-            file.with_name(f"{plain_name(file.name)}.rejected.jsonl"),
+            file.with_name(f"{file.name}.rejected.jsonl"),
             file.name,
         )
 

@@ -164,10 +164,23 @@ def _opened(segment: Segment, name: str) -> Generator[tuple[Path, BinaryIO]]:
         number = _walked(root, inside)
     except (OSError, ValueError, RuntimeError):
         raise _none_such() from None
-    with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise _none_such()
+    try:
+        _check_file(number, inside)
+        file = os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+    with file:
         yield path, file
+
+
+def _check_file(number: int, inside: Path) -> None:
+    mode = os.fstat(number).st_mode
+    if stat.S_ISDIR(mode) and inside.parts:
+        hint = "Pass the path of a file in it."
+        raise InvalidMessage.of("invalid_value", f"{printable(inside.as_posix())!r} is a folder.", hint, "file")
+    if not stat.S_ISREG(mode):
+        raise _none_such()
 
 
 def _none_such() -> InvalidMessage:
