@@ -169,9 +169,13 @@ def test_strict_stops_at_the_first_refused_row_with_those_before_it_sent(
     path = written(tmp_path / "events.jsonl", [message(1), message(2), {"type": "track"}, message(3)])
     done = run(path, "--strict")
     assert done.returncode == 1
-    assert b"event is required" in done.stderr
+    assert b"Row 3: event is required" in done.stderr
+    assert b"2 accepted before it" in done.stderr
     assert sorted(numbers(sandbox)) == [1, 2]
-    path.with_name("events.jsonl.checkpoint").unlink()
+    found = run.summary(path, "--strict", code=1)
+    assert (found["rows"], found["accepted"], found["files"][0]["error"]["row"]) == (2, 2, 3)
+    rest = run.summary(path, code=1)
+    assert (rest["rows"], rest["accepted"], rest["rejected"]) == (4, 3, 1)
 
 
 def test_a_finished_import_says_so_and_is_sent_again_only_when_asked(

@@ -94,6 +94,14 @@ async def test_what_is_outside_cannot_be_read_and_nothing_is_told_of_it(
     assert rows(sandbox) == []
 
 
+async def test_a_strict_import_says_at_which_row_it_stopped(sandbox: Sandbox, folder: Path) -> None:
+    written(folder / "events.jsonl", [message(1), message(2), {"type": "track"}])
+    found = await once(sandbox, folder, file="events.jsonl", strict=True)
+    assert (found["success"], found["error"]["code"]) == (False, "missing_field")
+    assert found["error"]["message"].startswith("Row 3: event is required")
+    assert "2 accepted before it" in found["error"]["hint"]
+
+
 async def test_links_within_the_folder_are_followed(sandbox: Sandbox, folder: Path) -> None:
     (folder / "below").mkdir()
     written(folder / "below" / "events.jsonl", [message(1)])

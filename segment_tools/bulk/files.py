@@ -92,7 +92,7 @@ async def import_file(
 
     Raises:
         NotConfigured: the file, the mapping or the checkpoint cannot be used, or do not fit together.
-        InvalidMessage: the first refused row, where the plan is strict.
+        StoppedAt: the first refused row, where the plan is strict.
         Unauthorized, Rejected, Unavailable: Segment does not take the messages.
     """
     with opened(name, file, plan.format) as source:

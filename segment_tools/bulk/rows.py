@@ -33,6 +33,20 @@ class Rejection:
     row: bytes = field(repr=False)
 
 
+class StoppedAt(InvalidMessage):
+    """A strict import's first refused row; `row` is its number, and `accepted` the messages before it that were."""
+
+    def __init__(self, refused: Rejection, accepted: int) -> None:
+        super().__init__(refused.problems)
+        self.row, self.accepted = refused.number, accepted
+        self.message = f"Row {self.row:,}: {self.message}"
+        self.hint = f"{self.hint} The import stopped there, with {accepted:,} accepted before it.".lstrip()
+
+    def __str__(self) -> str:
+        told = f"{super().__str__()} The import stopped there, with {self.accepted:,} accepted before it."
+        return f"Row {self.row:,}: {told}"
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows that follow each other; one that could not be read is the problem that it has."""

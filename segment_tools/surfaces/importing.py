@@ -16,6 +16,7 @@ from segment_tools.bulk.files import Imported, Places, Plan, import_file, previe
 from segment_tools.bulk.mapping import mapping_of
 from segment_tools.bulk.partition import Manner
 from segment_tools.bulk.results import numbers, shown
+from segment_tools.bulk.rows import StoppedAt
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
 from segment_tools.sending import Route, route_of
@@ -200,7 +201,8 @@ def _report(name: str, done: Imported | None, error: SegmentError | None) -> dic
     if done:
         found |= shown(done)
     if error:
-        found["error"] = {"code": error.code, "message": str(error)}
+        at = {"row": error.row} if isinstance(error, StoppedAt) else {}
+        found["error"] = {"code": error.code, **at, "message": str(error)}
     return found
 
 
