@@ -214,7 +214,7 @@ def test_other_files_and_other_sources_have_other_ids(run: Command, sandbox: San
 def test_a_changed_file_or_mapping_is_explained(run: Command, tmp_path: Path) -> None:
     path = written(tmp_path / "events.jsonl", [message(1)])
     run.summary(path)
-    other = run(path, "--set", "userId=u9", "--yes")
+    other = run(path, "--type", "track", "--set", "userId=u9", "--yes")
     assert other.returncode == 2
     assert b"mapping is not the one" in other.stderr
     written(path, [message(1), message(2)])
@@ -495,3 +495,36 @@ def test_a_file_and_its_compressed_twin_keep_their_own_rejected_rows(run: Comman
     kept = [Path(each["rejectedFile"]).read_text(encoding="utf-8") for each in found["files"]]
     assert ["{plain" in kept[0], "{packed" in kept[1]] == [True, True]
     assert found["files"][1]["rejectedFile"] == f"{packed}.rejected.jsonl"
+
+
+def test_a_table_without_a_type_is_not_begun(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    for options in ([], ["--map", "userId=id"], ["--dry-run"]):
+        done = run(path, "--yes", *options)
+        assert done.returncode == 2
+        assert b"--type track" in done.stderr
+    assert rows(sandbox) == []
+    assert run.summary(path, "--yes", "--type", "identify", "--map", "userId=id")["accepted"] == 1
+
+
+def test_an_import_of_which_segment_has_nothing_binds_nobody(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    assert run.summary(path, "--yes", "--type", "identify", code=1)["rejected"] == 1
+    found = run.summary(path, "--yes", "--type", "identify", "--map", "userId=id")
+    assert (found["accepted"], found["rejected"], len(rows(sandbox))) == (1, 0, 1)
+    assert not path.with_name("users.csv.rejected.jsonl").exists()
+
+
+def test_another_data_plane_is_named_together_with_the_one_before(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    run.summary(path)
+    with receiver(lambda _: 200) as (url, _):
+        done = run(path, data_plane_url=url)
+    told = done.stderr.decode()
+    assert sandbox.url.removeprefix("http://") in told
+    assert url.removeprefix("http://") in told
+    assert told.count(str(path)) == 1

@@ -102,6 +102,34 @@ async def test_a_strict_import_says_at_which_row_it_stopped(sandbox: Sandbox, fo
     assert "2 accepted before it" in found["error"]["hint"]
 
 
+async def test_what_is_wrong_with_a_table_is_said_in_the_tools_own_words(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "t.csv").write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    table: dict[str, Any] = {"file": "t.csv", "type": "identify"}
+    for wrong, code, field, told in (
+        ({"type": None}, "invalid_value", "type", "pass type track"),
+        ({"map": ["userId"]}, "invalid_value", "map", 'map: ["userId=customer_id"]'),
+        ({"map": ["userId=di"]}, "invalid_value", "map", "Did you mean 'id'?"),
+        ({"map": [1]}, "invalid_value", "map", '["userId=customer_id"]'),
+        ({"map": {"userId": None}}, "invalid_value", "map", '["userId=customer_id"]'),
+    ):
+        found = await once(sandbox, folder, **{**table, **wrong})
+        assert (found["error"]["code"], found["error"]["field"]) == (code, field), found
+        assert told in found["errorMessage"]
+        assert "--" not in found["errorMessage"]
+    assert (await once(sandbox, folder, **table, map=["userId=id"]))["accepted"] == 1
+    changed = await once(sandbox, folder, **table, map=["userId=id", "traits=*"])
+    assert (changed["error"]["code"], changed["error"]["field"]) == ("import_changed", "again")
+    assert "again: true" in changed["error"]["hint"]
+
+
+async def test_a_mapping_may_be_an_object(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "t.csv").write_text("id,plan,seats\nu1,pro,3\n", encoding="utf-8")
+    given = {"map": {"userId": "id", "traits": {"seats:number": "seats"}}, "set": {"traits.paid:boolean": True}}
+    assert (await once(sandbox, folder, file="t.csv", type="identify", **given))["accepted"] == 1
+    (one,) = arrived(sandbox)
+    assert (one["userId"], one["traits"]) == ("u1", {"seats": 3, "paid": True})
+
+
 async def test_links_within_the_folder_are_followed(sandbox: Sandbox, folder: Path) -> None:
     (folder / "below").mkdir()
     written(folder / "below" / "events.jsonl", [message(1)])

@@ -6,12 +6,13 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from segment_tools.bulk.checkpoint import Checkpoint, State
 from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.lines import blocks_of_lines
-from segment_tools.bulk.mapping import NO_COLUMNS, Columns
+from segment_tools.bulk.mapping import NO_COLUMNS, Columns, kinds
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
@@ -96,12 +97,13 @@ async def import_file(
         Unauthorized, Rejected, Unavailable: Segment does not take the messages.
     """
     with opened(name, file, plan.format) as source:
-        rows, _ = table_of(source, plan.columns)
+        table = table_of(source, plan.columns)
+        _check_typed(table)
         settings = means.settings
         kept = places.checkpoint if not (plan.manner.dry_run or settings.dry_run) else None
         checkpoint = Checkpoint(kept) if kept else None
         try:
-            return await _imported(means, source, rows, _dry(plan, means), places, checkpoint, watch)
+            return await _imported(means, source, table.rows, _dry(plan, means), places, checkpoint, watch)
         finally:
             if checkpoint:
                 checkpoint.close()
@@ -122,8 +124,10 @@ async def _imported(
 ) -> Imported:
     of, key = _identity(source, plan, means), places.name
     known = checkpoint.known(key) if checkpoint and not plan.again else None
+    if known and known[1].counts.accepted == 0 and known[0] != of:
+        known = None  # Segment has nothing of it: what was wrong then binds nobody
     if known:
-        _check_same(known[0], of, source)
+        _check_same(known[0], of)
     state = known[1] if known else State(iso_utc(means.outside.now()))
     if state.finished:
         return Imported(state.counts, (), _if_any(places, state), state.read, before=True)
@@ -153,19 +157,37 @@ async def _imported(
     return Imported(state.counts, tuple(first), _if_any(places, state), resumed)
 
 
-def table_of(source: Opened, columns: Columns) -> tuple[Iterator[Block], list[str]]:
-    """The file's rows as messages, and the columns of a table that become nothing.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file's rows as messages."""
+
+    rows: Iterator[Block]
+    unused: list[str]
+    """The columns that become nothing."""
+    typed: bool = True
+    """Whether anything says what the rows become."""
+
+
+def table_of(source: Opened, columns: Columns) -> Table:
+    """The file's rows as messages.
 
     Raises:
         NotConfigured: the file is none, or lacks a column that is mapped.
     """
     if source.format == "jsonl":
         if not columns.given:
-            return blocks_of_lines(source.stream), []
-        return blocks_of_table(rows_of_lines(source.stream), columns), []
+            return Table(blocks_of_lines(source.stream), [])
+        return Table(blocks_of_table(rows_of_lines(source.stream), columns), [], columns.typed)
     table = CsvTable(source.stream) if source.format == "csv" else ParquetTable(source.raw)
     whole = columns.for_columns(table.columns)
-    return blocks_of_table(table.rows(), whole), whole.unused(table.columns)
+    return Table(blocks_of_table(table.rows(), whole), whole.unused(table.columns), whole.typed)
+
+
+def _check_typed(table: Table) -> None:
+    if not table.typed:
+        first, *others = kinds()
+        hint = f"Pass --type {first} (or {', '.join(others)}), or name the column that says it: --map type=COLUMN."
+        raise NotConfigured("--type", "Nothing says what a row of the table becomes.", hint=hint)
 
 
 def _limited(blocks: Iterator[Block], most: int | None) -> Iterator[Block]:
@@ -191,15 +213,17 @@ def preview(name: str, file: BinaryIO, plan: Plan, count: int) -> tuple[list[tup
         NotConfigured: as `import_file`.
     """
     with opened(name, file, plan.format) as source:
-        rows, unused = table_of(source, plan.columns)
-        found = ((block.number(at), row) for block in rows for at, row in enumerate(block.rows))
-        return list(islice(found, count)), unused
+        table = table_of(source, plan.columns)
+        found = ((block.number(at), row) for block in table.rows for at, row in enumerate(block.rows))
+        return list(islice(found, count)), table.unused
 
 
 def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:
     """What an import is of: what is sent under the same ids, and in which order."""
-    where = f"{means.settings.endpoint if not plan.manner.dry_run else ''}\0{plan.route.write_key}"
+    endpoint = means.settings.endpoint if not plan.manner.dry_run else ""
+    where = f"{endpoint}\0{plan.route.write_key}"
     return {
+        "at": urlsplit(endpoint).netloc.rpartition("@")[2],
         "file": source.print,
         "mapping": str(plan.columns),
         "source": blake2b(where.encode(errors="surrogatepass"), digest_size=16).hexdigest(),
@@ -217,11 +241,14 @@ _CHANGES = {
 }
 
 
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], source: Opened) -> None:
-    changed = [text for name, text in _CHANGES.items() if before.get(name) != now[name]]
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [name for name in _CHANGES if before.get(name) != now[name]]
     if changed:
+        text = _CHANGES[changed[0]]
+        if changed[0] == "source" and (began := before.get("at")) and began != now["at"]:
+            text = f"The import began at {began}, and this one is for {now['at']}"
         hint = "Import it with --again from its beginning: rows that are the same keep their messageIds."
-        raise NotConfigured("--again", f"{source.name}: {changed[0]}.", hint=hint)
+        raise NotConfigured("--again", f"{text}.", hint=hint)
 
 
 def _if_any(places: Places, state: State) -> Path | None:
