@@ -528,3 +528,22 @@ def test_another_data_plane_is_named_together_with_the_one_before(
     assert sandbox.url.removeprefix("http://") in told
     assert url.removeprefix("http://") in told
     assert told.count(str(path)) == 1
+
+
+def test_a_preview_says_which_rows_would_be_rejected(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_bytes("id,plan\nu1,pro\n,pro\nu3,é\n".encode("latin-1"))
+    untyped = run(path, "--preview").stdout.decode()
+    assert "--type" in untyped
+    shown = run(path, "--preview", "--type", "identify", "--map", "userId=id", "--map", "traits=*").stdout.decode()
+    _, first, second, refused, third, unread = shown.splitlines()
+    assert first == '  2: {"type":"identify","userId":"u1","traits":{"plan":"pro"}}'
+    assert second.startswith("  3: ")
+    assert "would be rejected" in refused
+    assert third == '  4: {"id":"u3","plan":"?"}'
+    assert "UTF-8" in unread
+    hopeless = run(path, "--type", "identify")
+    assert hopeless.returncode == 2
+    assert b"would be rejected" in hopeless.stderr
+    assert b"--type" in run(path).stderr
+    assert rows(sandbox) == []

@@ -108,7 +108,7 @@ async def test_what_is_wrong_with_a_table_is_said_in_the_tools_own_words(sandbox
     for wrong, code, field, told in (
         ({"type": None}, "invalid_value", "type", "pass type track"),
         ({"map": ["userId"]}, "invalid_value", "map", 'map: ["userId=customer_id"]'),
-        ({"map": ["userId=di"]}, "invalid_value", "map", "Did you mean 'id'?"),
+        ({"map": ["userId=di"]}, "invalid_value", "map", "the columns are id, plan"),
         ({"map": [1]}, "invalid_value", "map", '["userId=customer_id"]'),
         ({"map": {"userId": None}}, "invalid_value", "map", '["userId=customer_id"]'),
     ):
@@ -163,6 +163,28 @@ async def test_a_table_is_mapped_and_a_dry_run_sends_nothing(sandbox: Sandbox, f
     assert (dry["success"], dry["dryRun"], dry["accepted"], rows(sandbox)) == (True, True, 2, [])
     assert (await once(sandbox, folder, **mapped))["accepted"] == 2
     assert [each.get("traits") for each in arrived(sandbox)] == [{"plan": "pro"}, None]
+
+
+async def test_a_dry_run_shows_the_first_messages_as_they_would_be_sent(sandbox: Sandbox, folder: Path) -> None:
+    lines = [
+        "id,email,plan",
+        ",a@b.com,x",
+        *(f"u{number},a@b.com,{'p' * 5000 if number == 2 else 'pro'}" for number in range(5)),
+    ]
+    (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    mapped: dict[str, Any] = {"file": "t.csv", "type": "identify", "map": ["userId=id", "traits.plan=plan"]}
+    found = await once(sandbox, folder, **mapped, dryRun=True)
+    assert [each["row"] for each in found["firstMessages"]] == [3, 4, 5]
+    assert found["notSent"] == ["email"]
+    first = found["firstMessages"][0]["message"]
+    assert (first["type"], first["userId"], first["traits"]) == ("identify", "u0", {"plan": "pro"})
+    assert first["messageId"].startswith("import-")
+    assert len(json.dumps(found)) < 8000
+    mapped["map"] = ["userId=id", "traits=*"]
+    redacted = await once(sandbox, folder, **mapped, dryRun=True, values={"redact": '{"email": "mask"}'})
+    assert redacted["firstMessages"][0]["message"]["traits"]["email"] == "[redacted]"
+    assert "notSent" not in redacted
+    assert "firstMessages" not in await once(sandbox, folder, **mapped)
 
 
 async def test_where_people_must_agree_to_anything_they_must_agree_to_an_import(sandbox: Sandbox, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -19,9 +18,12 @@ from segment_tools.bulk.partition import ORDERED, Manner, Partition
 from segment_tools.bulk.rejections import RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
-from segment_tools.errors import NotConfigured
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem
 from segment_tools.sending import Means, Route
 from segment_tools.spec.timestamps import iso_utc
+
+FIRST_MESSAGES = 3
+"""How many messages the result of a dry run shows."""
 
 FIRST_REJECTIONS = 10
 """How many refused rows a result repeats."""
@@ -73,6 +75,10 @@ class Imported:
     """How many rows an earlier run had done with."""
     before: bool = False
     """Whether all of it was imported before, so that nothing was done."""
+    messages: tuple[tuple[int, bytes], ...] = ()
+    """Of a dry run, the first messages as they would be sent, each with its row's number."""
+    unused: tuple[str, ...] = ()
+    """Of a dry run, the table's columns that become nothing."""
 
 
 Watch = Callable[[Partition, Opened], None]
@@ -103,7 +109,7 @@ async def import_file(
         kept = places.checkpoint if not (plan.manner.dry_run or settings.dry_run) else None
         checkpoint = Checkpoint(kept) if kept else None
         try:
-            return await _imported(means, source, table.rows, _dry(plan, means), places, checkpoint, watch)
+            return await _imported(means, source, table, _dry(plan, means), places, checkpoint, watch)
         finally:
             if checkpoint:
                 checkpoint.close()
@@ -116,7 +122,7 @@ def _dry(plan: Plan, means: Means) -> Plan:
 async def _imported(
     means: Means,
     source: Opened,
-    rows: Iterator[Block],
+    table: "Table",
     plan: Plan,
     places: Places,
     checkpoint: Checkpoint | None,
@@ -147,14 +153,48 @@ async def _imported(
     judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
     watch(partition, source)
+    begun: list[Block] = []
     try:
-        await partition.run(_limited(rows, plan.limit))
+        await partition.run(_noted(_limited(table.rows, plan.limit), begun))
         state.finished = plan.limit is None
         keep(state)
     finally:
         if refused:
             refused.close()
-    return Imported(state.counts, tuple(first), _if_any(places, state), resumed)
+    done = Imported(state.counts, tuple(first), _if_any(places, state), resumed)
+    if not plan.manner.dry_run:
+        return done
+    return replace(done, messages=await _first_messages(judge, begun), unused=tuple(table.unused))
+
+
+def _noted(blocks: Iterator[Block], begun: list[Block]) -> Iterator[Block]:
+    """The blocks; the first of them is kept."""
+    for block in blocks:
+        if not begun:
+            begun.append(block)
+        yield block
+
+
+async def _first_messages(judge: Judge, begun: Sequence[Block]) -> tuple[tuple[int, bytes], ...]:
+    found: list[tuple[int, bytes]] = []
+    for block in begun:
+        for at in range(len(block.rows)):
+            message, _ = await _judged(judge, block, at)
+            if message is not None:
+                found.append((block.number(at), message))
+            if len(found) == FIRST_MESSAGES:
+                break
+    return tuple(found)
+
+
+async def _judged(judge: Judge, block: Block, at: int) -> tuple[bytes | None, Problem | None]:
+    """The row as it would be sent, or why it would be refused."""
+    if problem := block.unread.get(at):
+        return None, problem
+    try:
+        return (await judge.full(block.number(at), block.rows[at]))[1], None
+    except InvalidMessage as error:
+        return None, error.problems[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +246,36 @@ def _limited(blocks: Iterator[Block], most: int | None) -> Iterator[Block]:
         yield block
 
 
-def preview(name: str, file: BinaryIO, plan: Plan, count: int) -> tuple[list[tuple[int, bytes]], list[str]]:
-    """The first rows as messages, by number, and the table's columns that become nothing.
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A file's first rows as messages."""
+
+    rows: list[tuple[int, bytes, Problem | None]]
+    """Each with its number, and with why it would be refused."""
+    unused: list[str]
+    """The table's columns that become nothing."""
+    typed: bool
+    """Whether anything says what the rows become."""
+
+
+async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: int) -> Preview:
+    """The first rows of an open file.
 
     Raises:
         NotConfigured: as `import_file`.
     """
     with opened(name, file, plan.format) as source:
         table = table_of(source, plan.columns)
-        found = ((block.number(at), row) for block in table.rows for at, row in enumerate(block.rows))
-        return list(islice(found, count)), table.unused
+        naming = Naming(source.name, plan.route.write_key)
+        began = iso_utc(means.outside.now())
+        judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, began)
+        rows = [
+            (block.number(at), row, (await _judged(judge, block, at))[1])
+            for block in _limited(table.rows, count)
+            for at, row in enumerate(block.rows)
+            if row and not row.isspace()
+        ]
+        return Preview(rows, table.unused, table.typed)
 
 
 def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:

@@ -57,12 +57,15 @@ def _encode(message: Mapping[str, Any]) -> bytes:
 def _shown(values: Mapping[str, Any]) -> bytes:
     """A row that could not be mapped, as far as JSON can show it."""
     texts = {
-        name: value if isinstance(value, str | int | float | None) else str(value) for name, value in values.items()
+        _whole(name): value if isinstance(value, int | float | None) else _whole(str(value))
+        for name, value in values.items()
     }
-    try:
-        return msgspec.json.encode(texts)
-    except (UnicodeEncodeError, msgspec.MsgspecError):
-        return repr(texts).encode(errors="replace")
+    return msgspec.json.encode(texts)
+
+
+def _whole(text: str) -> str:
+    """The text, with a question mark for what is no character of UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 def rows_of_lines(stream: Stream) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from segment_tools.bulk.counts import Counts
-from segment_tools.bulk.files import Imported, Places, Plan, import_file, preview
+from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview
 from segment_tools.bulk.mapping import mapping_of
 from segment_tools.bulk.partition import Manner
 from segment_tools.bulk.results import numbers, shown
@@ -38,11 +38,11 @@ def run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int
     names = _names(given.files)
     plan = _plan(given, settings)
     if given.preview or plan.columns.given or _any_table(names, plan):
-        _previewed(names, plan, say, sys.stdout if given.preview else sys.stderr)
+        seen = asyncio.run(_previewed(names, plan, settings, say, sys.stdout if given.preview else sys.stderr))
         if given.preview:
             return DONE
         if not (given.yes or plan.manner.dry_run):
-            _agreed(names)
+            _agreed(names, seen)
     gc.freeze()  # what is loaded stays: it need not be looked at again and again
     return asyncio.run(_all(names, plan, given, settings, say))
 
@@ -97,28 +97,47 @@ def _file(name: str) -> Generator[BinaryIO]:
         yield file
 
 
-def _previewed(names: Sequence[str], plan: Plan, say: Callable[[str], None], to: TextIO) -> None:
+async def _previewed(
+    names: Sequence[str], plan: Plan, settings: Settings, say: Callable[[str], None], to: TextIO
+) -> Preview | None:
     """Show the first rows of the first file as messages."""
     name = names[0]
     if name == STDIN:
         say("what comes from standard input cannot be shown first")
-        return
-    with _file(name) as file:
-        rows, unused = preview(name, file, plan, SHOWN_ROWS)
+        return None
+    segment = Segment(settings)
+    try:
+        with _file(name) as file:
+            seen = await preview(segment.means, name, file, plan, SHOWN_ROWS)
+    except NotConfigured as error:
+        raise NotConfigured(error.setting, f"{name}: {error.message}", hint=error.hint) from None
+    finally:
+        await segment.aclose()
     print(f"{name}, its first rows as messages:", file=to)
-    for number, row in rows:
+    for number, row, problem in seen.rows:
         print(f"  {number}: {row.decode(errors='replace')}", file=to)
-    if unused:
-        print(f"  not sent: {', '.join(unused)} (map them, or all that is left with --map properties=*)", file=to)
+        if problem and seen.typed:
+            print(f"     would be rejected: {problem}", file=to)
+    if not seen.typed:
+        print("  all would be rejected: nothing says what a row becomes (--type track, or --map type=COLUMN)", file=to)
+    if seen.unused:
+        print(f"  not sent: {', '.join(seen.unused)} (map them, or all that is left with --map properties=*)", file=to)
     to.flush()
+    return seen
 
 
-def _agreed(names: Sequence[str]) -> None:
+def _agreed(names: Sequence[str], seen: Preview | None) -> None:
     """Return once a person at the terminal has agreed.
 
     Raises:
         NotConfigured: they have not, or there is none.
     """
+    if seen and seen.rows and all(problem for _, __, problem in seen.rows):
+        if not seen.typed:
+            hint = "Pass --type, or name the column that says it: --map type=COLUMN."
+            raise NotConfigured("--type", "Nothing says what a row of the table becomes.", hint=hint)
+        hint = "Change the mapping, or pass --yes to send the rows that pass."
+        raise NotConfigured("--map", "Every row that was shown would be rejected.", hint=hint)
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or STDIN in names:
         hint = "Look at them with --preview, then pass --yes."
         raise NotConfigured("--yes", "Rows of a table are sent once somebody has seen them as messages.", hint=hint)

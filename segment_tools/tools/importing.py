@@ -71,13 +71,16 @@ class ImportedFile(Answer):
     warnings: dict[str, Any]
     rejected_file: str | None = None
     first_rejections: list[dict[str, Any]] | None = None
+    first_messages: list[dict[str, Any]] | None = None
+    not_sent: list[str] | None = None
 
 
 @tool(title="Import a file", toolset="bulk")
 async def segment_import_file(asked: ImportArguments, segment: Segment, caller: Caller) -> ImportedFile:
     """Send the messages of a file in the server's import folder to Segment.
 
-    JSON Lines hold whole messages; CSV and Parquet need type, map and set: try dryRun with a limit first. Rows that
+    JSON Lines hold whole messages; CSV and Parquet need type, map and set: try dryRun first, which shows the
+    first messages and the columns that are not sent. Rows that
     Segment would drop are left out and told in firstRejections, all of them in rejectedFile. The same call again goes
     on where one stopped or was cancelled. For messages that you have yourself: segment_batch. 'accepted' is no proof
     that Segment keeps them.
