@@ -169,9 +169,13 @@ def test_strict_stops_at_the_first_refused_row_with_those_before_it_sent(
     path = written(tmp_path / "events.jsonl", [message(1), message(2), {"type": "track"}, message(3)])
     done = run(path, "--strict")
     assert done.returncode == 1
-    assert b"event is required" in done.stderr
+    assert b"Row 3: event is required" in done.stderr
+    assert b"2 accepted before it" in done.stderr
     assert sorted(numbers(sandbox)) == [1, 2]
-    path.with_name("events.jsonl.checkpoint").unlink()
+    found = run.summary(path, "--strict", code=1)
+    assert (found["rows"], found["accepted"], found["files"][0]["error"]["row"]) == (2, 2, 3)
+    rest = run.summary(path, code=1)
+    assert (rest["rows"], rest["accepted"], rest["rejected"]) == (4, 3, 1)
 
 
 def test_a_finished_import_says_so_and_is_sent_again_only_when_asked(
@@ -210,7 +214,7 @@ def test_other_files_and_other_sources_have_other_ids(run: Command, sandbox: San
 def test_a_changed_file_or_mapping_is_explained(run: Command, tmp_path: Path) -> None:
     path = written(tmp_path / "events.jsonl", [message(1)])
     run.summary(path)
-    other = run(path, "--set", "userId=u9", "--yes")
+    other = run(path, "--type", "track", "--set", "userId=u9", "--yes")
     assert other.returncode == 2
     assert b"mapping is not the one" in other.stderr
     written(path, [message(1), message(2)])
@@ -452,3 +456,156 @@ def test_a_damaged_archive_is_said_after_what_it_holds_was_sent(run: Command, sa
     assert b"ends too soon" in done.stderr
     path.write_bytes(b"no gzip at all")
     assert b"damaged" in run(path, "--again").stderr
+
+
+@pytest.mark.parametrize("kept", [3, 300, 0.5, -1])
+def test_a_zst_file_that_is_cut_off_is_never_taken_for_whole(
+    kept: float, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl.zst"
+    text = "".join(json.dumps(message(number)) + "\n" for number in range(5000)).encode()
+    whole = zstandard.ZstdCompressor(write_checksum=True).compress(text)
+    path.write_bytes(whole[: int(len(whole) * kept) if kept == 0.5 else int(kept)])
+    done = run(path)
+    assert done.returncode == 2
+    assert b"ends too soon" in done.stderr
+    assert b"--again" in done.stderr
+    assert not path.with_name("events.jsonl.zst.rejected.jsonl").exists()
+    path.write_bytes(whole)
+    assert run.summary(path, "--again")["accepted"] == 5000
+    assert sorted(numbers(sandbox)) == list(range(5000))
+
+
+def test_zst_files_of_several_frames_are_read_to_their_end(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl.zst"
+    compressor = zstandard.ZstdCompressor()
+    frames = [compressor.compress(json.dumps(message(number)).encode() + b"\n") for number in range(3)]
+    skippable = b"\x50\x2a\x4d\x18\x05\0\0\0hello"
+    streamed = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+    last = streamed.compress(json.dumps(message(3, properties={"number": 3, "a": "a" * 30_000})).encode())
+    path.write_bytes(skippable.join(frames) + skippable + last + streamed.flush())
+    assert run.summary(path)["accepted"] == 4
+
+
+def test_a_file_and_its_compressed_twin_keep_their_own_rejected_rows(run: Command, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "events.jsonl", tmp_path / "events.jsonl.gz"
+    plain.write_bytes(b"{plain\n")
+    packed.write_bytes(gzip.compress(b"{packed\n"))
+    found = run.summary(plain, packed, code=1)
+    kept = [Path(each["rejectedFile"]).read_text(encoding="utf-8") for each in found["files"]]
+    assert ["{plain" in kept[0], "{packed" in kept[1]] == [True, True]
+    assert found["files"][1]["rejectedFile"] == f"{packed}.rejected.jsonl"
+
+
+def test_a_table_without_a_type_is_not_begun(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    for options in ([], ["--map", "userId=id"], ["--dry-run"]):
+        done = run(path, "--yes", *options)
+        assert done.returncode == 2
+        assert b"--type track" in done.stderr
+    assert rows(sandbox) == []
+    assert run.summary(path, "--yes", "--type", "identify", "--map", "userId=id")["accepted"] == 1
+
+
+def test_an_import_of_which_segment_has_nothing_binds_nobody(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    assert run.summary(path, "--yes", "--type", "identify", code=1)["rejected"] == 1
+    found = run.summary(path, "--yes", "--type", "identify", "--map", "userId=id")
+    assert (found["accepted"], found["rejected"], len(rows(sandbox))) == (1, 0, 1)
+    assert not path.with_name("users.csv.rejected.jsonl").exists()
+
+
+def test_another_data_plane_is_named_together_with_the_one_before(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    run.summary(path)
+    with receiver(lambda _: 200) as (url, _):
+        done = run(path, data_plane_url=url)
+    told = done.stderr.decode()
+    assert sandbox.url.removeprefix("http://") in told
+    assert url.removeprefix("http://") in told
+    assert told.count(str(path)) == 1
+
+
+def test_a_preview_says_which_rows_would_be_rejected(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_bytes("id,plan\nu1,pro\n,pro\nu3,é\n".encode("latin-1"))
+    untyped = run(path, "--preview").stdout.decode()
+    assert "--type" in untyped
+    shown = run(path, "--preview", "--type", "identify", "--map", "userId=id", "--map", "traits=*").stdout.decode()
+    _, first, second, refused, third, unread = shown.splitlines()
+    assert first == '  2: {"type":"identify","userId":"u1","traits":{"plan":"pro"}}'
+    assert second.startswith("  3: ")
+    assert "would be rejected" in refused
+    assert third == '  4: {"id":"u3","plan":"?"}'
+    assert "UTF-8" in unread
+    hopeless = run(path, "--type", "identify")
+    assert hopeless.returncode == 2
+    assert b"would be rejected" in hopeless.stderr
+    assert b"--type" in run(path).stderr
+    assert rows(sandbox) == []
+
+
+def test_nothing_is_sent_before_all_files_are_there(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    found = run.summary(path, tmp_path / "gone.jsonl", code=2)
+    assert "gone.jsonl" in found["error"]["message"]
+    assert (found["accepted"], found["files"], rows(sandbox)) == (0, [], [])
+
+
+def test_files_after_one_that_failed_are_said_not_to_have_begun(run: Command, tmp_path: Path) -> None:
+    first, second = (written(tmp_path / name, [message(1)]) for name in ("one.jsonl", "two.jsonl"))
+    with receiver(lambda _: 401) as (url, _):
+        done = run(first, second, "--json", data_plane_url=url)
+    assert done.returncode == 2
+    assert f"{second}: not begun" in done.stderr.decode()
+    assert [each["error"]["code"] for each in json.loads(done.stdout)["files"]] == ["unauthorized"]
+
+
+def test_a_stopped_import_has_a_summary(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number) for number in range(3000)])
+    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", times=None)
+    command = program("import", str(path), "--json")
+    with subprocess.Popen(command, env=run.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            end = time.monotonic() + WAIT
+            while not rows(sandbox) and time.monotonic() < end:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            told, _ = process.communicate(timeout=WAIT)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert json.loads(told)["files"][0]["error"]["code"] == "interrupted"
+
+
+def test_what_an_import_left_is_not_imported(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    done = run(path)
+    assert b"--again" in done.stderr
+    left = tmp_path / "events.jsonl.rejected.jsonl"
+    every = run(tmp_path / "*.jsonl")
+    assert (every.returncode, len(rows(sandbox))) == (1, 1)
+    assert f"{left}: left out" in every.stderr.decode()
+    alone = run(left)
+    assert alone.returncode == 2
+    assert b"--again" in alone.stderr
+
+
+def test_a_rejected_row_of_a_table_is_kept_as_it_was(run: Command, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,seats\n,3\nu2,many\n", encoding="utf-8")
+    options = ("--type", "identify", "--map", "userId=id", "--map", "traits.seats:number=seats")
+    assert run(path, *options, "--yes").returncode == 1
+    kept = path.with_name("users.csv.rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["row"] for line in kept] == [{"id": "", "seats": "3"}, {"id": "u2", "seats": "many"}]
+
+
+def test_without_a_key_or_a_source_the_command_says_what_to_set(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    assert b"SEGMENT_DATA_PLANE_URL=sandbox" in run(path, write_key="").stderr
+    assert b"none is configured" in run(path, "--source", "foo").stderr.lower()
+    assert run.summary(path, "--dry-run")["dryRun"] is True

@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, Self, cast
 
+from segment_tools.bulk.frames import Frames
 from segment_tools.bulk.lines import Stream
 from segment_tools.bulk.naming import plain_name
 from segment_tools.errors import NotConfigured
@@ -84,7 +85,27 @@ def _zst(file: BinaryIO) -> Any:
     except ImportError:
         hint = "pip install 'segment-tools[bulk]', or pipe it: zstd -dc FILE | segment-tools import -"
         raise NotConfigured("FILE", "The package that reads .zst is not installed.", hint=hint) from None
-    return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
+    frames = Frames(file)
+    return _Zst(zstandard.ZstdDecompressor().stream_reader(cast("Any", frames), read_across_frames=True), frames)
+
+
+class _Zst:
+    """Reads what the frames hold; zstandard alone takes a frame that is cut off for the end."""
+
+    def __init__(self, reader: Any, frames: Frames) -> None:
+        self._reader, self._frames = reader, frames
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def read(self, size: int, /) -> bytes:
+        data: bytes = self._reader.read(size)
+        if not data and size and not self._frames.whole:
+            raise EOFError
+        return data
 
 
 class _Whole:
@@ -106,4 +127,5 @@ class _Whole:
 
 def _damaged(error: Exception) -> NotConfigured:
     text = "The compressed file ends too soon" if isinstance(error, EOFError) else "The compressed file is damaged"
-    return NotConfigured("FILE", f"{text}: what is before that place was read.", hint="Get the whole file, and go on.")
+    hint = "Get the whole file, and import it with --again: rows that are the same keep their messageIds."
+    return NotConfigured("FILE", f"{text}: what is before that place was read.", hint=hint)

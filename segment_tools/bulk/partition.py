@@ -11,9 +11,9 @@ from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.packing import Batch, Packer
 from segment_tools.bulk.plain import Part
-from segment_tools.bulk.rows import Block, Judge, Rejection
+from segment_tools.bulk.rows import Block, Judge, Rejection, StoppedAt
 from segment_tools.bulk.tempo import Tempo
-from segment_tools.errors import InvalidMessage, Problem, Rejected
+from segment_tools.errors import Problem, Rejected
 from segment_tools.sending import Means, Route
 from segment_tools.spec.timestamps import iso_utc
 
@@ -97,7 +97,7 @@ class Partition:
         """Send all rows; what became of them, once all were answered.
 
         Raises:
-            InvalidMessage: the first refused row, where the manner is strict; those before it were sent.
+            StoppedAt: the first refused row, where the manner is strict; those before it were sent.
             Unauthorized, Rejected, Unavailable: Segment does not take them; what it took is in the state.
         """
         try:
@@ -150,9 +150,13 @@ class Partition:
     async def _stopped(self, refused: Rejection) -> None:
         """End at the refused row, once those before it are sent."""
         self._at = refused.number - 1
-        self.state.read = max(self.state.read, self._at)
+        state, new = self.state, self.state.read < refused.number
+        state.read = max(state.read, self._at)
         await self._emptied()
-        raise InvalidMessage(refused.problems)
+        if new:  # of the block that it is in, the rows before it were not counted yet
+            state.counts.rows = state.counts.accepted + state.counts.rejected
+            self._keep(state)
+        raise StoppedAt(refused, state.counts.accepted)
 
     async def _emptied(self) -> None:
         for batch in self._packer.rest():
