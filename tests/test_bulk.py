@@ -294,6 +294,26 @@ def test_a_batch_that_segment_refuses_is_split_until_the_guilty_message_stands_a
     assert taken == [number for number in range(40) if number != 17]
 
 
+def _refusing(bad: range) -> Callable[[dict[str, Any]], int]:
+    return lambda body: 400 if any(each["properties"]["number"] in bad for each in body["batch"]) else 200
+
+
+def test_many_messages_that_segment_refuses_do_not_stop_the_others(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number, userId="one") for number in range(30)])
+    with receiver(_refusing(range(12))) as (url, _):
+        found = run.summary(path, code=1, data_plane_url=url)
+    assert (found["accepted"], found["rejected"]) == (18, 12)
+    assert len((tmp_path / "events.jsonl.rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+
+
+def test_a_strict_import_stops_at_what_segment_refuses(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number, userId="one") for number in range(30)])
+    with receiver(_refusing(range(17, 18))) as (url, _):
+        done = run(path, "--strict", data_plane_url=url)
+    assert done.returncode == 1
+    assert b"Row 18" in done.stderr
+
+
 def test_where_segment_takes_nothing_the_import_stops_and_says_why(run: Command, tmp_path: Path) -> None:
     path = written(tmp_path / "events.jsonl", [message(number) for number in range(400)])
     for status in (400, 401):

@@ -211,7 +211,10 @@ class Partition:
     async def _parted(self, batch: Batch, error: Rejected) -> int:
         if len(batch.parts) == 1:
             problem = Problem("refused_by_segment", error.message, error.hint)
-            self._refuse([Rejection(batch.first, (problem,), batch.parts[0][1])])
+            refused = Rejection(batch.first, (problem,), batch.parts[0][1])
+            self._refuse([refused])
+            if self._manner.strict:
+                raise StoppedAt(refused, self.counts.accepted)
             return 0
         first, second = batch.halves()
         taken = await self._sent(first)
