@@ -299,11 +299,11 @@ def _refusing(bad: range) -> Callable[[dict[str, Any]], int]:
 
 
 def test_many_messages_that_segment_refuses_do_not_stop_the_others(run: Command, tmp_path: Path) -> None:
-    path = written(tmp_path / "events.jsonl", [message(number, userId="one") for number in range(30)])
-    with receiver(_refusing(range(12))) as (url, _):
+    path = written(tmp_path / "events.jsonl", [message(number, userId="one") for number in range(40)])
+    with receiver(_refusing(range(16))) as (url, _):
         found = run.summary(path, code=1, data_plane_url=url)
-    assert (found["accepted"], found["rejected"]) == (18, 12)
-    assert len((tmp_path / "events.jsonl.rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+    assert (found["accepted"], found["rejected"]) == (24, 16)
+    assert len((tmp_path / "events.jsonl.rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 16
 
 
 def test_a_strict_import_stops_at_what_segment_refuses(run: Command, tmp_path: Path) -> None:

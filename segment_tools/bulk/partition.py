@@ -24,8 +24,8 @@ _REFUSED_FOR_CONTENT = (400, 413)
 _UNORDERED_RUN = 500
 """Ours: without an order, so many rows that follow each other go to the same lane."""
 
-_ALL_OF = 8
-"""Ours: where so many messages are refused one by one, it is not they that are wrong."""
+_IN_VAIN = 100
+"""Ours: where so many messages are refused one by one and none was ever taken, it is not they that are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ class Partition:
         self._keep, self._reject = keep, reject
         self._packer, self._tempo = Packer(), Tempo(min(LANES, means.settings.concurrency))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_vain = 0
+        """How many messages Segment itself refused, each alone."""
         self._begun: list[list[int]] = [[] for _ in range(LANES)]
         """Of each lane, the first rows of the batches that are on their way: one, and perhaps one that waits for it."""
 
@@ -213,14 +215,14 @@ class Partition:
             problem = Problem("refused_by_segment", error.message, error.hint)
             refused = Rejection(batch.first, (problem,), batch.parts[0][1])
             self._refuse([refused])
+            self._in_vain += 1
+            if self._in_vain >= _IN_VAIN and not self.counts.accepted:
+                raise error
             if self._manner.strict:
                 raise StoppedAt(refused, self.counts.accepted)
             return 0
         first, second = batch.halves()
-        taken = await self._sent(first)
-        if not taken and len(first.parts) >= _ALL_OF:
-            raise error
-        return taken + await self._sent(second)
+        return await self._sent(first) + await self._sent(second)
 
     def _took(self, batch: Batch, sent_bytes: int) -> None:
         counts = self.counts
