@@ -1,5 +1,6 @@
 """Files of messages sent by the command, as a shell runs it, to the sandbox."""
 
+import fcntl
 import gzip
 import json
 import signal
@@ -495,3 +496,73 @@ def test_a_file_and_its_compressed_twin_keep_their_own_rejected_rows(run: Comman
     kept = [Path(each["rejectedFile"]).read_text(encoding="utf-8") for each in found["files"]]
     assert ["{plain" in kept[0], "{packed" in kept[1]] == [True, True]
     assert found["files"][1]["rejectedFile"] == f"{packed}.rejected.jsonl"
+
+
+def refusals(path: Path) -> list[tuple[str, int]]:
+    """Of each row in the file of rejections, its file and its place there."""
+    told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [(Path(each["file"]).name, each["line"]) for each in told]
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_rejected_rows_are_never_written_over_anything_else(run: Command, tmp_path: Path, more: list[str]) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    given, notes = path.read_bytes(), tmp_path / "notes.txt"
+    notes.write_text("to keep\n", encoding="utf-8")
+    (tmp_path / "link").symlink_to(notes)
+    (tmp_path / "twin").hardlink_to(path)
+    for name in ("events.jsonl", "twin", "notes.txt", "link", "events.jsonl.checkpoint", "events.jsonl.checkpoint-wal"):
+        done = run(path, "--rejected", tmp_path / name, *more)
+        assert (done.returncode, b"--rejected" in done.stderr) == (2, True), (name, done.stderr)
+    assert run(path, "--rejected", "/dev/null", *more).returncode == 2
+    assert (path.read_bytes(), notes.read_text(encoding="utf-8")) == (given, "to keep\n")
+    assert Path("/dev/null").is_char_device()
+    assert run(path, "--checkpoint", path, *more).returncode == 2
+    assert path.read_bytes() == given
+
+
+def test_files_that_share_a_place_for_rejected_rows_keep_each_others(run: Command, tmp_path: Path) -> None:
+    one = written(tmp_path / "one.jsonl", [{"type": "track"}, message(1)])
+    two = written(tmp_path / "two.jsonl", [message(2), {"type": "track"}, {"type": "page"}])
+    rejected = tmp_path / "rejected.jsonl"
+    assert run(one, two, "--rejected", rejected).returncode == 1
+    assert refusals(rejected) == [("one.jsonl", 1), ("two.jsonl", 2), ("two.jsonl", 3)]
+    assert run(one, "--again", "--rejected", rejected).returncode == 1
+    assert refusals(rejected) == [("two.jsonl", 2), ("two.jsonl", 3), ("one.jsonl", 1)]
+    assert run(two, "--dry-run", "--limit", "2", "--rejected", rejected).returncode == 1
+    assert refusals(rejected)[3:] == [("two.jsonl", 2)]
+    assert run(two, "--dry-run", "--rejected", rejected).returncode == 1
+    assert refusals(rejected)[3:] == [("two.jsonl", 2), ("two.jsonl", 3)]
+    assert run(two, "--again", "--rejected", rejected).returncode == 1
+    assert refusals(rejected) == [("one.jsonl", 1), ("two.jsonl", 2), ("two.jsonl", 3)]
+
+
+def test_a_dry_run_leaves_the_rejected_rows_of_an_import(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    run.summary(path, code=1)
+    kept = (tmp_path / "events.jsonl.rejected.jsonl").read_bytes()
+    found = run.summary(path, "--dry-run", "--limit", "1")
+    assert "rejectedFile" not in found["files"][0]
+    found = run.summary(path, "--dry-run", code=1)
+    assert found["files"][0]["rejectedFile"] == f"{path}.dry-run.rejected.jsonl"
+    assert (tmp_path / "events.jsonl.rejected.jsonl").read_bytes() == kept
+
+
+def test_rejected_rows_that_were_moved_away_do_not_come_back_as_nothing(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [{"type": "track"}, message(1), {"type": "page"}])
+    run.summary(path, "--limit", "2", code=1)
+    (tmp_path / "events.jsonl.rejected.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    found = run.summary(path, code=1)
+    assert (found["rejected"], found["files"][0]["resumedAt"]) == (2, 2)
+    assert refusals(tmp_path / "events.jsonl.rejected.jsonl") == [("events.jsonl", 3)]
+
+
+def test_two_imports_do_not_write_one_file_of_rejected_rows(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [{"type": "track"}])
+    run.summary(path, code=1)
+    with (tmp_path / "events.jsonl.rejected.jsonl").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = run(path, "--again")
+        assert done.returncode == 2
+        assert b"another import" in done.stderr
+    assert refusals(tmp_path / "events.jsonl.rejected.jsonl") == [("events.jsonl", 1)]

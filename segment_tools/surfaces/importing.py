@@ -152,7 +152,7 @@ async def _all(
 async def _one(
     segment: Segment, name: str, plan: Plan, given: Namespace, say: Callable[[str], None]
 ) -> tuple[Imported | None, SegmentError | None]:
-    places = _places(name, given)
+    places = _places(name, given, plan)
     with _file(name) as file, watching(name, say, dry_run=plan.manner.dry_run) as watched:
         try:
             done = await import_file(segment.means, name, file, plan, places, watched.begin)
@@ -171,11 +171,18 @@ async def _one(
     return done, None
 
 
-def _places(name: str, given: Namespace) -> Places:
-    beside = Places(None, Path("stdin.rejected.jsonl"), STDIN) if name == STDIN else Places.beside(Path(name))
-    chosen = Path(given.checkpoint) if given.checkpoint else beside.checkpoint
-    named = str(Path(name).resolve()) if given.checkpoint and name != STDIN else beside.name
-    return Places(chosen, Path(given.rejected) if given.rejected else beside.rejected, named)
+def _places(name: str, given: Namespace, plan: Plan) -> Places:
+    dry_run, file = plan.manner.dry_run, Path(name)
+    beside = (
+        Places(None, Path("stdin.rejected.jsonl"), STDIN) if name == STDIN else Places.beside(file, dry_run=dry_run)
+    )
+    whole = STDIN if name == STDIN else str(file.resolve())
+    return Places(
+        Path(given.checkpoint) if given.checkpoint else beside.checkpoint,
+        Path(given.rejected) if given.rejected else beside.rejected,
+        whole if given.checkpoint else beside.name,
+        whole if given.rejected else beside.name,
+    )
 
 
 def _lines(name: str, done: Imported, plan: Plan) -> Iterator[str]:
