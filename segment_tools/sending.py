@@ -501,7 +501,8 @@ def route_of(settings: Settings, source: str | None, write_key: str | None) -> R
     """
     if write_key is not None:
         return Route(write_key, None)
-    pass_one = f"Pass one of {', '.join(settings.sources)}."
+    listed = ", ".join(settings.sources)
+    pass_one = f"Pass one of {listed}." if listed else "None is configured in SEGMENT_SOURCES: leave it out."
     if source is not None and source not in settings.sources:
         raise InvalidMessage.of("invalid_value", "source is not a configured one.", pass_one, "source")
     if source is None and settings.write_key is None and len(settings.sources) == 1:

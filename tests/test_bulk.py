@@ -215,7 +215,7 @@ def test_other_files_and_other_sources_have_other_ids(run: Command, sandbox: San
 def test_a_changed_file_or_mapping_is_explained(run: Command, tmp_path: Path) -> None:
     path = written(tmp_path / "events.jsonl", [message(1)])
     run.summary(path)
-    other = run(path, "--set", "userId=u9", "--yes")
+    other = run(path, "--type", "track", "--set", "userId=u9", "--yes")
     assert other.returncode == 2
     assert b"mapping is not the one" in other.stderr
     written(path, [message(1), message(2)])
@@ -566,3 +566,117 @@ def test_two_imports_do_not_write_one_file_of_rejected_rows(run: Command, tmp_pa
         assert done.returncode == 2
         assert b"another import" in done.stderr
     assert refusals(tmp_path / "events.jsonl.rejected.jsonl") == [("events.jsonl", 1)]
+
+
+def test_a_table_without_a_type_is_not_begun(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    for options in ([], ["--map", "userId=id"], ["--dry-run"]):
+        done = run(path, "--yes", *options)
+        assert done.returncode == 2
+        assert b"--type track" in done.stderr
+    assert rows(sandbox) == []
+    assert run.summary(path, "--yes", "--type", "identify", "--map", "userId=id")["accepted"] == 1
+
+
+def test_an_import_of_which_segment_has_nothing_binds_nobody(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    assert run.summary(path, "--yes", "--type", "identify", code=1)["rejected"] == 1
+    found = run.summary(path, "--yes", "--type", "identify", "--map", "userId=id")
+    assert (found["accepted"], found["rejected"], len(rows(sandbox))) == (1, 0, 1)
+    assert not path.with_name("users.csv.rejected.jsonl").exists()
+
+
+def test_another_data_plane_is_named_together_with_the_one_before(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    run.summary(path)
+    with receiver(lambda _: 200) as (url, _):
+        done = run(path, data_plane_url=url)
+    told = done.stderr.decode()
+    assert sandbox.url.removeprefix("http://") in told
+    assert url.removeprefix("http://") in told
+    assert told.count(str(path)) == 1
+
+
+def test_a_preview_says_which_rows_would_be_rejected(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_bytes("id,plan\nu1,pro\n,pro\nu3,é\n".encode("latin-1"))
+    untyped = run(path, "--preview").stdout.decode()
+    assert "--type" in untyped
+    shown = run(path, "--preview", "--type", "identify", "--map", "userId=id", "--map", "traits=*").stdout.decode()
+    _, first, second, refused, third, unread = shown.splitlines()
+    assert first == '  2: {"type":"identify","userId":"u1","traits":{"plan":"pro"}}'
+    assert second.startswith("  3: ")
+    assert "would be rejected" in refused
+    assert third == '  4: {"id":"u3","plan":"?"}'
+    assert "UTF-8" in unread
+    hopeless = run(path, "--type", "identify")
+    assert hopeless.returncode == 2
+    assert b"would be rejected" in hopeless.stderr
+    assert b"--type" in run(path).stderr
+    assert rows(sandbox) == []
+
+
+def test_nothing_is_sent_before_all_files_are_there(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    found = run.summary(path, tmp_path / "gone.jsonl", code=2)
+    assert "gone.jsonl" in found["error"]["message"]
+    assert (found["accepted"], found["files"], rows(sandbox)) == (0, [], [])
+
+
+def test_files_after_one_that_failed_are_said_not_to_have_begun(run: Command, tmp_path: Path) -> None:
+    first, second = (written(tmp_path / name, [message(1)]) for name in ("one.jsonl", "two.jsonl"))
+    with receiver(lambda _: 401) as (url, _):
+        done = run(first, second, "--json", data_plane_url=url)
+    assert done.returncode == 2
+    assert f"{second}: not begun" in done.stderr.decode()
+    assert [each["error"]["code"] for each in json.loads(done.stdout)["files"]] == ["unauthorized"]
+
+
+def test_a_stopped_import_has_a_summary(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number) for number in range(3000)])
+    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", times=None)
+    command = program("import", str(path), "--json")
+    with subprocess.Popen(command, env=run.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            end = time.monotonic() + WAIT
+            while not rows(sandbox) and time.monotonic() < end:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            told, _ = process.communicate(timeout=WAIT)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert json.loads(told)["files"][0]["error"]["code"] == "interrupted"
+
+
+def test_what_an_import_left_is_not_imported(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    done = run(path)
+    assert b"--again" in done.stderr
+    left = tmp_path / "events.jsonl.rejected.jsonl"
+    every = run(tmp_path / "*.jsonl")
+    assert (every.returncode, len(rows(sandbox))) == (1, 1)
+    assert f"{left}: left out" in every.stderr.decode()
+    alone = run(left)
+    assert alone.returncode == 2
+    assert b"--again" in alone.stderr
+
+
+def test_a_rejected_row_of_a_table_is_kept_as_it_was(run: Command, tmp_path: Path) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("id,seats\n,3\nu2,many\n", encoding="utf-8")
+    options = ("--type", "identify", "--map", "userId=id", "--map", "traits.seats:number=seats")
+    assert run(path, *options, "--yes").returncode == 1
+    kept = path.with_name("users.csv.rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["row"] for line in kept] == [{"id": "", "seats": "3"}, {"id": "u2", "seats": "many"}]
+
+
+def test_without_a_key_or_a_source_the_command_says_what_to_set(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1)])
+    assert b"SEGMENT_DATA_PLANE_URL=sandbox" in run(path, write_key="").stderr
+    assert b"none is configured" in run(path, "--source", "foo").stderr.lower()
+    assert run.summary(path, "--dry-run")["dryRun"] is True

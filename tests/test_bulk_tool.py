@@ -102,6 +102,34 @@ async def test_a_strict_import_says_at_which_row_it_stopped(sandbox: Sandbox, fo
     assert "2 accepted before it" in found["error"]["hint"]
 
 
+async def test_what_is_wrong_with_a_table_is_said_in_the_tools_own_words(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "t.csv").write_text("id,plan\nu1,pro\n", encoding="utf-8")
+    table: dict[str, Any] = {"file": "t.csv", "type": "identify"}
+    for wrong, code, field, told in (
+        ({"type": None}, "invalid_value", "type", "pass type track"),
+        ({"map": ["userId"]}, "invalid_value", "map", 'map: ["userId=customer_id"]'),
+        ({"map": ["userId=di"]}, "invalid_value", "map", "the columns are id, plan"),
+        ({"map": [1]}, "invalid_value", "map", '["userId=customer_id"]'),
+        ({"map": {"userId": None}}, "invalid_value", "map", '["userId=customer_id"]'),
+    ):
+        found = await once(sandbox, folder, **{**table, **wrong})
+        assert (found["error"]["code"], found["error"]["field"]) == (code, field), found
+        assert told in found["errorMessage"]
+        assert "--" not in found["errorMessage"]
+    assert (await once(sandbox, folder, **table, map=["userId=id"]))["accepted"] == 1
+    changed = await once(sandbox, folder, **table, map=["userId=id", "traits=*"])
+    assert (changed["error"]["code"], changed["error"]["field"]) == ("import_changed", "again")
+    assert "again: true" in changed["error"]["hint"]
+
+
+async def test_a_mapping_may_be_an_object(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "t.csv").write_text("id,plan,seats\nu1,pro,3\n", encoding="utf-8")
+    given = {"map": {"userId": "id", "traits": {"seats:number": "seats"}}, "set": {"traits.paid:boolean": True}}
+    assert (await once(sandbox, folder, file="t.csv", type="identify", **given))["accepted"] == 1
+    (one,) = arrived(sandbox)
+    assert (one["userId"], one["traits"]) == ("u1", {"seats": 3, "paid": True})
+
+
 async def test_links_within_the_folder_are_followed(sandbox: Sandbox, folder: Path) -> None:
     (folder / "below").mkdir()
     written(folder / "below" / "events.jsonl", [message(1)])
@@ -135,6 +163,28 @@ async def test_a_table_is_mapped_and_a_dry_run_sends_nothing(sandbox: Sandbox, f
     assert (dry["success"], dry["dryRun"], dry["accepted"], rows(sandbox)) == (True, True, 2, [])
     assert (await once(sandbox, folder, **mapped))["accepted"] == 2
     assert [each.get("traits") for each in arrived(sandbox)] == [{"plan": "pro"}, None]
+
+
+async def test_a_dry_run_shows_the_first_messages_as_they_would_be_sent(sandbox: Sandbox, folder: Path) -> None:
+    lines = [
+        "id,email,plan",
+        ",a@b.com,x",
+        *(f"u{number},a@b.com,{'p' * 5000 if number == 2 else 'pro'}" for number in range(5)),
+    ]
+    (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    mapped: dict[str, Any] = {"file": "t.csv", "type": "identify", "map": ["userId=id", "traits.plan=plan"]}
+    found = await once(sandbox, folder, **mapped, dryRun=True)
+    assert [each["row"] for each in found["firstMessages"]] == [3, 4, 5]
+    assert found["notSent"] == ["email"]
+    first = found["firstMessages"][0]["message"]
+    assert (first["type"], first["userId"], first["traits"]) == ("identify", "u0", {"plan": "pro"})
+    assert first["messageId"].startswith("import-")
+    assert len(json.dumps(found)) < 8000
+    mapped["map"] = ["userId=id", "traits=*"]
+    redacted = await once(sandbox, folder, **mapped, dryRun=True, values={"redact": '{"email": "mask"}'})
+    assert redacted["firstMessages"][0]["message"]["traits"]["email"] == "[redacted]"
+    assert "notSent" not in redacted
+    assert "firstMessages" not in await once(sandbox, folder, **mapped)
 
 
 async def test_where_people_must_agree_to_anything_they_must_agree_to_an_import(sandbox: Sandbox, folder: Path) -> None:

@@ -5,25 +5,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import islice
 from os.path import samestat
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from segment_tools.bulk.checkpoint import Checkpoint, State
 from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.lines import blocks_of_lines
-from segment_tools.bulk.mapping import NO_COLUMNS, Columns
+from segment_tools.bulk.mapping import NO_COLUMNS, Columns, kinds
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
 from segment_tools.bulk.rejections import RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
-from segment_tools.errors import NotConfigured
+from segment_tools.errors import InvalidMessage, NotConfigured, Problem
 from segment_tools.sending import Means, Route
 from segment_tools.spec.timestamps import iso_utc
+
+FIRST_MESSAGES = 3
+"""How many messages the result of a dry run shows."""
 
 FIRST_REJECTIONS = 10
 """How many refused rows a result repeats."""
@@ -103,6 +106,10 @@ class Imported:
     """How many rows an earlier run had done with."""
     before: bool = False
     """Whether all of it was imported before, so that nothing was done."""
+    messages: tuple[tuple[int, bytes], ...] = ()
+    """Of a dry run, the first messages as they would be sent, each with its row's number."""
+    unused: tuple[str, ...] = ()
+    """Of a dry run, the table's columns that become nothing."""
 
 
 Watch = Callable[[Partition, Opened], None]
@@ -128,12 +135,13 @@ async def import_file(
     """
     places.check(file)
     with opened(name, file, plan.format) as source:
-        rows, _ = table_of(source, plan.columns)
+        table = table_of(source, plan.columns)
+        _check_typed(table)
         settings = means.settings
         kept = places.checkpoint if not (plan.manner.dry_run or settings.dry_run) else None
         checkpoint = Checkpoint(kept) if kept else None
         try:
-            return await _imported(means, source, rows, _dry(plan, means), places, checkpoint, watch)
+            return await _imported(means, source, table, _dry(plan, means), places, checkpoint, watch)
         finally:
             if checkpoint:
                 checkpoint.close()
@@ -146,7 +154,7 @@ def _dry(plan: Plan, means: Means) -> Plan:
 async def _imported(
     means: Means,
     source: Opened,
-    rows: Iterator[Block],
+    table: "Table",
     plan: Plan,
     places: Places,
     checkpoint: Checkpoint | None,
@@ -154,8 +162,10 @@ async def _imported(
 ) -> Imported:
     of, key = _identity(source, plan, means), places.name
     known = checkpoint.known(key) if checkpoint and not plan.again else None
+    if known and known[1].counts.accepted == 0 and known[0] != of:
+        known = None  # Segment has nothing of it: what was wrong then binds nobody
     if known:
-        _check_same(known[0], of, source)
+        _check_same(known[0], of)
     state = known[1] if known else State(iso_utc(means.outside.now()))
     if state.finished:
         return Imported(state.counts, (), _if_any(places, state), state.read, before=True)
@@ -176,29 +186,81 @@ async def _imported(
     judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
     watch(partition, source)
+    begun: list[Block] = []
     try:
-        await partition.run(_limited(rows, plan.limit))
+        await partition.run(_noted(_limited(table.rows, plan.limit), begun))
         state.finished = plan.limit is None
         keep(state)
     finally:
         if refused:
             refused.close()
-    return Imported(state.counts, tuple(first), _if_any(places, state), resumed)
+    done = Imported(state.counts, tuple(first), _if_any(places, state), resumed)
+    if not plan.manner.dry_run:
+        return done
+    return replace(done, messages=await _first_messages(judge, begun), unused=tuple(table.unused))
 
 
-def table_of(source: Opened, columns: Columns) -> tuple[Iterator[Block], list[str]]:
-    """The file's rows as messages, and the columns of a table that become nothing.
+def _noted(blocks: Iterator[Block], begun: list[Block]) -> Iterator[Block]:
+    """The blocks; the first of them is kept."""
+    for block in blocks:
+        if not begun:
+            begun.append(block)
+        yield block
+
+
+async def _first_messages(judge: Judge, begun: Sequence[Block]) -> tuple[tuple[int, bytes], ...]:
+    found: list[tuple[int, bytes]] = []
+    for block in begun:
+        for at in range(len(block.rows)):
+            message, _ = await _judged(judge, block, at)
+            if message is not None:
+                found.append((block.number(at), message))
+            if len(found) == FIRST_MESSAGES:
+                break
+    return tuple(found)
+
+
+async def _judged(judge: Judge, block: Block, at: int) -> tuple[bytes | None, Problem | None]:
+    """The row as it would be sent, or why it would be refused."""
+    if problem := block.unread.get(at):
+        return None, problem
+    try:
+        return (await judge.full(block.number(at), block.rows[at]))[1], None
+    except InvalidMessage as error:
+        return None, error.problems[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file's rows as messages."""
+
+    rows: Iterator[Block]
+    unused: list[str]
+    """The columns that become nothing."""
+    typed: bool = True
+    """Whether anything says what the rows become."""
+
+
+def table_of(source: Opened, columns: Columns) -> Table:
+    """The file's rows as messages.
 
     Raises:
         NotConfigured: the file is none, or lacks a column that is mapped.
     """
     if source.format == "jsonl":
         if not columns.given:
-            return blocks_of_lines(source.stream), []
-        return blocks_of_table(rows_of_lines(source.stream), columns), []
+            return Table(blocks_of_lines(source.stream), [])
+        return Table(blocks_of_table(rows_of_lines(source.stream), columns), [], columns.typed)
     table = CsvTable(source.stream) if source.format == "csv" else ParquetTable(source.raw)
     whole = columns.for_columns(table.columns)
-    return blocks_of_table(table.rows(), whole), whole.unused(table.columns)
+    return Table(blocks_of_table(table.rows(), whole), whole.unused(table.columns), whole.typed)
+
+
+def _check_typed(table: Table) -> None:
+    if not table.typed:
+        first, *others = kinds()
+        hint = f"Pass --type {first} (or {', '.join(others)}), or name the column that says it: --map type=COLUMN."
+        raise NotConfigured("--type", "Nothing says what a row of the table becomes.", hint=hint)
 
 
 def _limited(blocks: Iterator[Block], most: int | None) -> Iterator[Block]:
@@ -217,22 +279,44 @@ def _limited(blocks: Iterator[Block], most: int | None) -> Iterator[Block]:
         yield block
 
 
-def preview(name: str, file: BinaryIO, plan: Plan, count: int) -> tuple[list[tuple[int, bytes]], list[str]]:
-    """The first rows as messages, by number, and the table's columns that become nothing.
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A file's first rows as messages."""
+
+    rows: list[tuple[int, bytes, Problem | None]]
+    """Each with its number, and with why it would be refused."""
+    unused: list[str]
+    """The table's columns that become nothing."""
+    typed: bool
+    """Whether anything says what the rows become."""
+
+
+async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: int) -> Preview:
+    """The first rows of an open file.
 
     Raises:
         NotConfigured: as `import_file`.
     """
     with opened(name, file, plan.format) as source:
-        rows, unused = table_of(source, plan.columns)
-        found = ((block.number(at), row) for block in rows for at, row in enumerate(block.rows))
-        return list(islice(found, count)), unused
+        table = table_of(source, plan.columns)
+        naming = Naming(source.name, plan.route.write_key)
+        began = iso_utc(means.outside.now())
+        judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, began)
+        rows = [
+            (block.number(at), row, (await _judged(judge, block, at))[1])
+            for block in _limited(table.rows, count)
+            for at, row in enumerate(block.rows)
+            if row and not row.isspace()
+        ]
+        return Preview(rows, table.unused, table.typed)
 
 
 def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:
     """What an import is of: what is sent under the same ids, and in which order."""
-    where = f"{means.settings.endpoint if not plan.manner.dry_run else ''}\0{plan.route.write_key}"
+    endpoint = means.settings.endpoint if not plan.manner.dry_run else ""
+    where = f"{endpoint}\0{plan.route.write_key}"
     return {
+        "at": urlsplit(endpoint).netloc.rpartition("@")[2],
         "file": source.print,
         "mapping": str(plan.columns),
         "source": blake2b(where.encode(errors="surrogatepass"), digest_size=16).hexdigest(),
@@ -250,11 +334,14 @@ _CHANGES = {
 }
 
 
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], source: Opened) -> None:
-    changed = [text for name, text in _CHANGES.items() if before.get(name) != now[name]]
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [name for name in _CHANGES if before.get(name) != now[name]]
     if changed:
+        text = _CHANGES[changed[0]]
+        if changed[0] == "source" and (began := before.get("at")) and began != now["at"]:
+            text = f"The import began at {began}, and this one is for {now['at']}"
         hint = "Import it with --again from its beginning: rows that are the same keep their messageIds."
-        raise NotConfigured("--again", f"{source.name}: {changed[0]}.", hint=hint)
+        raise NotConfigured("--again", f"{text}.", hint=hint)
 
 
 def _if_any(places: Places, state: State) -> Path | None:

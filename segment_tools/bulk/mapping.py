@@ -45,6 +45,11 @@ class Columns:
         """Whether there is anything to map."""
         return bool(self.columns or self.constants)
 
+    @property
+    def typed(self) -> bool:
+        """Whether a column or a constant says what a row becomes."""
+        return any(target.path == ("type",) for target, _ in (*self.columns, *self.constants))
+
     def __str__(self) -> str:
         """The same text for the same mapping."""
         both = (self.columns, self.constants)

@@ -1,8 +1,16 @@
 """What became of an import, as JSON."""
 
+import msgspec
+
 from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.files import Imported
 from segment_tools.bulk.rejections import reason
+from segment_tools.spec.names import printable
+
+_MOST_BYTES = 2000
+"""Ours: a longer message is not shown whole, since a model reads it."""
+
+_MOST_COLUMNS = 50
 
 
 def shown(done: Imported) -> dict[str, object]:
@@ -14,7 +22,16 @@ def shown(done: Imported) -> dict[str, object]:
         "importedBefore": done.before,
         **({"rejectedFile": str(done.rejected)} if done.rejected else {}),
         **({"firstRejections": first} if first else {}),
+        **({"firstMessages": [_message(*each) for each in done.messages]} if done.messages else {}),
+        **({"notSent": [printable(name) for name in done.unused[:_MOST_COLUMNS]]} if done.unused else {}),
     }
+
+
+def _message(number: int, message: bytes) -> dict[str, object]:
+    """The row's message, or the beginning of a long one's text."""
+    if len(message) <= _MOST_BYTES:
+        return {"row": number, "message": msgspec.json.decode(message)}
+    return {"row": number, "begin": message[: _MOST_BYTES // 2].decode(errors="ignore"), "bytes": len(message)}
 
 
 def numbers(counts: Counts) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Rows judged by the tools' rules: ready to be sent, or refused with the reason and the mend."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import blake2b
@@ -57,6 +57,12 @@ class Block:
     """Where some between them are left out, each row's number."""
     unread: Mapping[int, Problem] = field(default_factory=dict[int, Problem])
     """What keeps rows from being read, by their places among these."""
+    originals: Callable[[int], bytes] | None = None
+    """Of a table, the row at a place as it was before it became a message."""
+
+    def original(self, at: int) -> bytes:
+        """The row at this place, to be shown to whoever mends it."""
+        return self.originals(at) if self.originals else self.rows[at]
 
     def number(self, at: int) -> int:
         """The number of the row at this place."""
@@ -89,11 +95,11 @@ class Judge:
         if not row or row.isspace():
             return None
         if problem := block.unread.get(at):
-            return Rejection(number, (problem,), row)
+            return Rejection(number, (problem,), block.original(at))
         try:
             return await self.full(number, row)
         except InvalidMessage as error:
-            return Rejection(number, error.problems, row)
+            return Rejection(number, error.problems, block.original(at))
 
     async def full(self, number: int, row: bytes) -> Part:
         """The row by every rule, as the tools judge a call.

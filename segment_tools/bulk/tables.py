@@ -3,6 +3,8 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from typing import Any, BinaryIO, cast
@@ -39,12 +41,19 @@ def blocks_of_table(rows: Iterable[Row], columns: Columns) -> Iterator[Block]:
             except InvalidMessage as error:
                 unread[at] = error.problems[0]
                 texts.append(_shown(values))
-        yield Block(taken[0][0], texts, [number for number, _, _ in taken], unread)
+        numbers = [number for number, _, _ in taken]
+        yield Block(taken[0][0], texts, numbers, unread, partial(_original, taken))
+
+
+def _original(rows: Sequence[Row], at: int) -> bytes:
+    _, values, text = rows[at]
+    return text.encode(errors="replace") if isinstance(values, Problem) else _shown(values)
 
 
 def blocks_of_rows(rows: Iterable[Mapping[str, Any]], columns: Columns, first: int = 1) -> Iterator[Block]:
-    """The rows of any source, such as a partition of an engine, numbered from `first`."""
-    return blocks_of_table(((number, row, "") for number, row in enumerate(rows, first)), columns)
+    """The rows of any source, such as a partition of an engine, numbered from `first`; shown as their messages."""
+    numbered = ((number, row, "") for number, row in enumerate(rows, first))
+    return (replace(block, originals=None) for block in blocks_of_table(numbered, columns))
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:
@@ -57,12 +66,15 @@ def _encode(message: Mapping[str, Any]) -> bytes:
 def _shown(values: Mapping[str, Any]) -> bytes:
     """A row that could not be mapped, as far as JSON can show it."""
     texts = {
-        name: value if isinstance(value, str | int | float | None) else str(value) for name, value in values.items()
+        _whole(name): value if isinstance(value, int | float | None) else _whole(str(value))
+        for name, value in values.items()
     }
-    try:
-        return msgspec.json.encode(texts)
-    except (UnicodeEncodeError, msgspec.MsgspecError):
-        return repr(texts).encode(errors="replace")
+    return msgspec.json.encode(texts)
+
+
+def _whole(text: str) -> str:
+    """The text, with a question mark for what is no character of UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 def rows_of_lines(stream: Stream) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """What the arguments of every tool have in common, and kinds beside a message's: read leniently, kept strictly."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Self, cast
@@ -125,6 +126,25 @@ def _names(value: object) -> tuple[str, ...] | None:
     return names or None
 
 
+def _pairs(value: object) -> tuple[str, ...] | None:
+    found = read(value)
+    pairs = list(_joined(cast("Mapping[object, object]", found))) if isinstance(found, Mapping) else found
+    if isinstance(pairs, list) and not all(isinstance(each, str) for each in cast("list[object]", pairs)):
+        raise refusal("{field} must be a list of FIELD=VALUE.", 'Pass a list such as ["userId=customer_id"].')
+    return _names(cast("object", pairs))
+
+
+def _joined(pairs: Mapping[object, object], above: str = "") -> Iterator[object]:
+    """Each pair as one text, an object below by its path; what is neither text nor number stays, to be refused."""
+    for name, value in pairs.items():
+        path = f"{above}{name}"
+        if isinstance(value, Mapping):
+            yield from _joined(cast("Mapping[object, object]", value), f"{path}.")
+        else:
+            text = json.dumps(value) if isinstance(value, bool | int | float) else value
+            yield f"{path}={text}" if isinstance(text, str) else value
+
+
 def _sought_names(value: object) -> tuple[str, ...] | None:
     names = _names(value)
     _within_url(",".join(names or ()))
@@ -183,6 +203,9 @@ def _encodable(text: str) -> None:
     if not is_encodable_text(text):
         raise refusal("{field} holds half a character.", "Pass valid Unicode.")
 
+
+Pairs = Annotated[tuple[str, ...] | None, Kind(_pairs, {"type": "array", "items": {"type": "string"}})]
+"""A list of texts such as userId=customer_id; an object of the same is read; null, "" and an empty list are absent."""
 
 SoughtNames = Annotated[tuple[str, ...] | None, Kind(_sought_names, {"type": "array", "items": {"type": "string"}})]
 """As `Names`, to look for."""

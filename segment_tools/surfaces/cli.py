@@ -175,6 +175,8 @@ A row is a message as segment_batch takes it: {"type": "track", "userId": "u1", 
 would drop go to FILE.rejected.jsonl, with the reason. What was sent is kept in FILE.checkpoint: the same command goes
 on where it stopped, for whatever reason. Rows without messageId get one from the file's name, their line and their
 content, so that a repeat is removed by Segment; rows without timestamp get the time at which the import began.
+Rejected rows are mended in FILE itself, which is then imported with --again: the others keep their messageIds.
+Exits with 0, 1 (some rows rejected), 2 (could not run) or 130 (stopped by Ctrl-C).
 """
 
 
@@ -204,7 +206,11 @@ def _import_options(files: argparse.ArgumentParser) -> None:
     files.add_argument("--unordered", action="store_true", help=loose)
     files.add_argument("--again", action="store_true", help="begin anew, although all or part of it was imported")
     files.add_argument("--checkpoint", metavar="PATH", help="where to keep what was sent (default: FILE.checkpoint)")
-    files.add_argument("--rejected", metavar="PATH", help="where to write rejected rows (default: FILE.rejected.jsonl)")
+    files.add_argument(
+        "--rejected",
+        metavar="PATH",
+        help="where to write rejected rows (default: FILE.rejected.jsonl; of -, stdin.rejected.jsonl)",
+    )
     files.add_argument("--json", action="store_true", help="print a summary as JSON at the end")
 
 

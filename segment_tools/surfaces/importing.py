@@ -8,41 +8,59 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from segment_tools.bulk.counts import Counts
-from segment_tools.bulk.files import Imported, Places, Plan, import_file, preview
+from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview
 from segment_tools.bulk.mapping import mapping_of
 from segment_tools.bulk.partition import Manner
 from segment_tools.bulk.results import numbers, shown
 from segment_tools.bulk.rows import StoppedAt
 from segment_tools.client import Segment
-from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError
+from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
 from segment_tools.sending import Route, route_of
 from segment_tools.settings import Settings
 from segment_tools.surfaces.import_progress import watching
 
 STDIN = "-"
 SHOWN_ROWS = 3
+_REJECTED = ".rejected.jsonl"
+_LEFT = (".checkpoint", _REJECTED)
+_MEND_ROWS = (
+    "Mend the rows in the file that was imported, and import that with --again: rows that are the same keep their "
+    "messageIds."
+)
 _GOES_ON = "The same command goes on there."
 DONE, SOME_REJECTED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
 def run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int:
-    """Import the files; the process's exit code."""
+    """Import the files; the process's exit code. With `--json` there is a summary, whatever becomes of it."""
+    try:
+        return _run(given, settings, say)
+    except NotConfigured as error:
+        if given.json:
+            _print(_summary(Counts(), [], given, settings) | {"error": _fault(error)})
+        raise
+
+
+def _run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int:
     if settings.read_only:
         raise NotConfigured("SEGMENT_READ_ONLY", "SEGMENT_READ_ONLY is on: nothing is imported.", hint="Switch it off.")
     if settings.dry_run and not given.dry_run:
         say("SEGMENT_DRY_RUN is on: rows are checked, and not sent")
-    names = _names(given.files)
+    names = _not_left(_names(given.files), say)
+    for name in names:
+        _check(name)
     plan = _plan(given, settings)
     if given.preview or plan.columns.given or _any_table(names, plan):
-        _previewed(names, plan, say, sys.stdout if given.preview else sys.stderr)
+        seen = asyncio.run(_previewed(names, plan, settings, say, sys.stdout if given.preview else sys.stderr))
         if given.preview:
             return DONE
         if not (given.yes or plan.manner.dry_run):
-            _agreed(names)
+            _agreed(names, seen)
     gc.freeze()  # what is loaded stays: it need not be looked at again and again
     return asyncio.run(_all(names, plan, given, settings, say))
 
@@ -55,11 +73,33 @@ def _names(given: Sequence[str]) -> list[str]:
             found.append(name)
             continue
         matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns too
-        own = [match for match in matches if not match.endswith((".checkpoint", ".rejected.jsonl"))]
-        if not own:
+        if not matches:
             raise NotConfigured("FILE", f"No file is like {name}.", hint="Name files that are there.")
-        found += own
+        found += matches
     return list(dict.fromkeys(found))
+
+
+def _not_left(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """The files but for those that an import left, which are no messages.
+
+    Raises:
+        NotConfigured: there are no others.
+    """
+    left = [name for name in names if name.endswith(_LEFT)]
+    if left and len(left) == len(names):
+        raise NotConfigured("FILE", f"{left[0]} is what an import left, not a file of messages.", hint=_MEND_ROWS)
+    for name in left:
+        if name.endswith(_REJECTED):
+            say(f"{name}: left out, an import wrote it")
+    return [name for name in names if name not in left]
+
+
+def _check(name: str) -> None:
+    """Nothing is sent before all files are there; what can be read once only is not opened for that."""
+    if name == STDIN or (Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir()):
+        return
+    with _file(name):
+        pass
 
 
 def _plan(given: Namespace, settings: Settings) -> Plan:
@@ -68,9 +108,10 @@ def _plan(given: Namespace, settings: Settings) -> Plan:
         route = route_of(settings, given.source, None)
     except InvalidMessage as error:
         raise NotConfigured("--source", error.message, hint=error.hint) from None
-    except NotConfigured:
+    except NotConfigured as error:
         if not dry_run and not given.preview:
-            raise
+            hint = "Set SEGMENT_WRITE_KEY, or SEGMENT_DATA_PLANE_URL=sandbox to try it without Segment."
+            raise NotConfigured(error.setting, error.message, hint=hint) from None
         route = Route("", "")
     manner = Manner(ordered=not given.unordered, strict=given.strict, dry_run=dry_run)
     columns = mapping_of(given.map, given.set, given.type)
@@ -97,28 +138,47 @@ def _file(name: str) -> Generator[BinaryIO]:
         yield file
 
 
-def _previewed(names: Sequence[str], plan: Plan, say: Callable[[str], None], to: TextIO) -> None:
+async def _previewed(
+    names: Sequence[str], plan: Plan, settings: Settings, say: Callable[[str], None], to: TextIO
+) -> Preview | None:
     """Show the first rows of the first file as messages."""
     name = names[0]
     if name == STDIN:
         say("what comes from standard input cannot be shown first")
-        return
-    with _file(name) as file:
-        rows, unused = preview(name, file, plan, SHOWN_ROWS)
+        return None
+    segment = Segment(settings)
+    try:
+        with _file(name) as file:
+            seen = await preview(segment.means, name, file, plan, SHOWN_ROWS)
+    except NotConfigured as error:
+        raise NotConfigured(error.setting, f"{name}: {error.message}", hint=error.hint) from None
+    finally:
+        await segment.aclose()
     print(f"{name}, its first rows as messages:", file=to)
-    for number, row in rows:
+    for number, row, problem in seen.rows:
         print(f"  {number}: {row.decode(errors='replace')}", file=to)
-    if unused:
-        print(f"  not sent: {', '.join(unused)} (map them, or all that is left with --map properties=*)", file=to)
+        if problem and seen.typed:
+            print(f"     would be rejected: {problem}", file=to)
+    if not seen.typed:
+        print("  all would be rejected: nothing says what a row becomes (--type track, or --map type=COLUMN)", file=to)
+    if seen.unused:
+        print(f"  not sent: {', '.join(seen.unused)} (map them, or all that is left with --map properties=*)", file=to)
     to.flush()
+    return seen
 
 
-def _agreed(names: Sequence[str]) -> None:
+def _agreed(names: Sequence[str], seen: Preview | None) -> None:
     """Return once a person at the terminal has agreed.
 
     Raises:
         NotConfigured: they have not, or there is none.
     """
+    if seen and seen.rows and all(problem for _, __, problem in seen.rows):
+        if not seen.typed:
+            hint = "Pass --type, or name the column that says it: --map type=COLUMN."
+            raise NotConfigured("--type", "Nothing says what a row of the table becomes.", hint=hint)
+        hint = "Change the mapping, or pass --yes to send the rows that pass."
+        raise NotConfigured("--map", "Every row that was shown would be rejected.", hint=hint)
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or STDIN in names:
         hint = "Look at them with --preview, then pass --yes."
         raise NotConfigured("--yes", "Rows of a table are sent once somebody has seen them as messages.", hint=hint)
@@ -131,27 +191,49 @@ async def _all(
     names: Sequence[str], plan: Plan, given: Namespace, settings: Settings, say: Callable[[str], None]
 ) -> int:
     segment = Segment(settings)
-    counts, code, reports = Counts(), DONE, list[dict[str, object]]()
+    reports, code = list[_Report](), DONE
     try:
-        for name in names:
-            done, error = await _one(segment, name, plan, given, say)
-            counts = counts.plus(done.counts) if done else counts
-            reports.append(_report(name, done, error))
+        for at, name in enumerate(names):
+            reports.append(await _one(segment, name, plan, given, say, reports.append))
+            done, error = reports[-1].done, reports[-1].error
             if error:
                 say(f"{name}: {error}")
                 code = SOME_REJECTED if isinstance(error, InvalidMessage) else NOT_RUN
+                for other in names[at + 1 :]:
+                    say(f"{other}: not begun")
                 break
-            code = SOME_REJECTED if done and done.counts.rejected else code
+            code = SOME_REJECTED if done.counts.rejected else code
     finally:
         await segment.aclose()
-    if given.json:
-        print(json.dumps(_summary(counts, reports), indent=2, ensure_ascii=False), flush=True)
+        if given.json:
+            _print(_summary(_total(reports), [_report(each) for each in reports], given, settings))
     return code
 
 
+def _total(reports: Sequence["_Report"]) -> Counts:
+    total = Counts()
+    for each in reports:
+        total = total.plus(each.done.counts)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What became of a file, and why it ended before its end."""
+
+    name: str
+    done: Imported
+    error: SegmentError | None = None
+
+
 async def _one(
-    segment: Segment, name: str, plan: Plan, given: Namespace, say: Callable[[str], None]
-) -> tuple[Imported | None, SegmentError | None]:
+    segment: Segment,
+    name: str,
+    plan: Plan,
+    given: Namespace,
+    say: Callable[[str], None],
+    stopped: Callable[[_Report], None],
+) -> _Report:
     places = _places(name, given, plan)
     with _file(name) as file, watching(name, say, dry_run=plan.manner.dry_run) as watched:
         try:
@@ -160,23 +242,24 @@ async def _one(
             watched.end()
             how = "the same command goes on there" if places.checkpoint else "without a checkpoint it begins anew"
             say(f"{name}: stopped after {watched.counts.accepted:,} messages; {how}")
+            error = Refused("interrupted", "The import was stopped.", hint=f"{how[0].upper()}{how[1:]}.")
+            stopped(_Report(name, Imported(watched.counts, (), None), error))
             raise
         except SegmentError as error:
             watched.end()
             damaged = isinstance(error, NotConfigured) and error.setting == "FILE"
             goes_on = places.checkpoint and watched.counts.rows and not damaged
-            return Imported(watched.counts, (), None), error.with_hint(_GOES_ON) if goes_on else error
+            return _Report(name, Imported(watched.counts, (), None), error.with_hint(_GOES_ON) if goes_on else error)
     for line in _lines(name, done, plan):
         say(line)
-    return done, None
+    return _Report(name, done)
 
 
 def _places(name: str, given: Namespace, plan: Plan) -> Places:
-    dry_run, file = plan.manner.dry_run, Path(name)
-    beside = (
-        Places(None, Path("stdin.rejected.jsonl"), STDIN) if name == STDIN else Places.beside(file, dry_run=dry_run)
-    )
-    whole = STDIN if name == STDIN else str(file.resolve())
+    beside = Places.beside(Path("stdin" if name == STDIN else name), dry_run=plan.manner.dry_run)
+    if name == STDIN:
+        beside = Places(None, beside.rejected, STDIN)
+    whole = STDIN if name == STDIN else str(Path(name).resolve())
     return Places(
         Path(given.checkpoint) if given.checkpoint else beside.checkpoint,
         Path(given.rejected) if given.rejected else beside.rejected,
@@ -201,17 +284,26 @@ def _lines(name: str, done: Imported, plan: Plan) -> Iterator[str]:
         yield f"  row {each.number:,}: {each.problems[0]}"
     if done.rejected:
         yield f"  all rejected rows, with reasons: {done.rejected}"
+        if name != STDIN and not plan.manner.dry_run:
+            yield f"  mend them in {name}, and import it with --again: rows that are the same keep their messageIds"
 
 
-def _report(name: str, done: Imported | None, error: SegmentError | None) -> dict[str, object]:
-    found: dict[str, object] = {"file": name}
-    if done:
-        found |= shown(done)
-    if error:
-        at = {"row": error.row} if isinstance(error, StoppedAt) else {}
-        found["error"] = {"code": error.code, **at, "message": str(error)}
-    return found
+def _report(report: _Report) -> dict[str, object]:
+    error = {"error": _fault(report.error)} if report.error else {}
+    return {"file": report.name, **shown(report.done), **error}
 
 
-def _summary(counts: Counts, reports: Sequence[dict[str, object]]) -> dict[str, object]:
-    return {**numbers(counts), "files": list(reports)}
+def _fault(error: SegmentError) -> dict[str, object]:
+    at = {"row": error.row} if isinstance(error, StoppedAt) else {}
+    return {"code": error.code, **at, "message": str(error)}
+
+
+def _summary(
+    counts: Counts, reports: Sequence[dict[str, object]], given: Namespace, settings: Settings
+) -> dict[str, object]:
+    dry_run = {"dryRun": True} if given.dry_run or settings.dry_run else {}
+    return {**dry_run, **numbers(counts), "files": list(reports)}
+
+
+def _print(summary: dict[str, object]) -> None:
+    print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable
 from segment_tools.guard import agreed
 from segment_tools.sending import Route, route_of
 from segment_tools.setting_types import TYPES
-from segment_tools.spec.arguments import Arguments, Flag, Names, SoughtId, one_of, whole
+from segment_tools.spec.arguments import Arguments, Flag, Pairs, SoughtId, one_of, whole
 from segment_tools.spec.names import printable
 from segment_tools.tools._answer import Answer, Progress
 from segment_tools.tools._tool import Caller, tool
@@ -43,12 +44,12 @@ class ImportArguments(Arguments):
     type: Annotated[Literal["track", "identify", "page", "screen", "group", "alias"] | None, one_of(*TYPES)] = Field(
         default=None, description="For tables: what each row becomes"
     )
-    map: Names = Field(
+    map: Pairs = Field(
         default=None,
         description="For tables: FIELD=COLUMN, such as 'userId=customer_id', 'properties.total:number=amount', "
         "'properties=*' for all other columns",
     )
-    set: Names = Field(default=None, description="FIELD=VALUE for every row, such as 'event=Order Completed'")
+    set: Pairs = Field(default=None, description="FIELD=VALUE for every row, such as 'event=Order Completed'")
     limit: Annotated[int | None, whole(1, _MOST_ROWS)] = Field(default=None, description="Only so many rows")
     dry_run: Flag = Field(default=None, alias="dryRun", description="Check all rows, send nothing")
     strict: Flag = Field(default=None, description="Stop at the first rejected row")
@@ -70,13 +71,16 @@ class ImportedFile(Answer):
     warnings: dict[str, Any]
     rejected_file: str | None = None
     first_rejections: list[dict[str, Any]] | None = None
+    first_messages: list[dict[str, Any]] | None = None
+    not_sent: list[str] | None = None
 
 
 @tool(title="Import a file", toolset="bulk")
 async def segment_import_file(asked: ImportArguments, segment: Segment, caller: Caller) -> ImportedFile:
     """Send the messages of a file in the server's import folder to Segment.
 
-    JSON Lines hold whole messages; CSV and Parquet need type, map and set: try dryRun with a limit first. Rows that
+    JSON Lines hold whole messages; CSV and Parquet need type, map and set: try dryRun first, which shows the
+    first messages and the columns that are not sent. Rows that
     Segment would drop are left out and told in firstRejections, all of them in rejectedFile. The same call again goes
     on where one stopped or was cancelled. For messages that you have yourself: segment_batch. 'accepted' is no proof
     that Segment keeps them.
@@ -90,15 +94,42 @@ async def segment_import_file(asked: ImportArguments, segment: Segment, caller: 
     dry_run = bool(asked.dry_run or settings.dry_run)
     route = _route(segment, asked, dry_run=dry_run)
     manner = Manner(strict=bool(asked.strict), dry_run=dry_run)
-    columns = mapping_of(asked.map or (), asked.set or (), asked.type)
+    with _as_arguments():
+        columns = mapping_of(asked.map or (), asked.set or (), asked.type)
     plan = Plan(route, columns, asked.format, manner, asked.limit, bool(asked.again))
-    with _opened(segment, str(asked.file)) as (path, file):
+    with _opened(segment, str(asked.file)) as (path, file), _as_arguments():
         if settings.confirm and not dry_run:  # whether it holds what a person must agree to is not known
             await agreed(_question(asked, route, file), caller.confirm)
         done = await _imported(segment, path, file, plan, caller.progress)
     found = shown(done)
     rejected = done.rejected.name if done.rejected else None
     return ImportedFile.model_validate({**found, "dryRun": dry_run, "rejectedFile": rejected})
+
+
+_ARGUMENTS = {"FILE": "file", **{f"--{name}": name for name in ("again", "type", "map", "set")}}
+
+
+@contextmanager
+def _as_arguments() -> Generator[None]:
+    """What the command says of its options, said of the tool's arguments."""
+    try:
+        yield
+    except NotConfigured as error:
+        if error.setting not in _ARGUMENTS:
+            raise
+        code = "import_changed" if error.setting == "--again" else "invalid_value"
+        message, hint = _in_arguments(error.message), _in_arguments(error.hint)
+        raise InvalidMessage.of(code, message, hint, _ARGUMENTS[error.setting]) from None
+
+
+def _in_arguments(text: str) -> str:
+    listed = re.sub(r"--(map|set) ([^\s=]+=(?:\"[^\"]*\"|[^\s.,]+))", _listed, text)
+    return re.sub(r"--([a-z]+)", r"\1", listed.replace("--again", "again: true"))
+
+
+def _listed(found: re.Match[str]) -> str:
+    value = found[2].replace('"', "")
+    return f'{found[1]}: ["{value}"]'
 
 
 def _route(segment: Segment, asked: ImportArguments, *, dry_run: bool) -> Route:
