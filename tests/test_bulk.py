@@ -3,6 +3,7 @@
 import fcntl
 import gzip
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -680,3 +681,50 @@ def test_without_a_key_or_a_source_the_command_says_what_to_set(run: Command, tm
     assert b"SEGMENT_DATA_PLANE_URL=sandbox" in run(path, write_key="").stderr
     assert b"none is configured" in run(path, "--source", "foo").stderr.lower()
     assert run.summary(path, "--dry-run")["dryRun"] is True
+
+
+def test_a_file_that_changes_under_way_is_not_taken_for_done(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number, userId="one") for number in range(3000)])
+
+    def answered(_: dict[str, Any]) -> int:
+        os.truncate(path, 100)
+        return 200
+
+    with receiver(answered) as (url, _):
+        done = run(path, data_plane_url=url)
+    assert (done.returncode, b"changed while it was imported" in done.stderr) == (2, True)
+    assert b"--again" in done.stderr
+    assert b"imported before" not in run(path).stderr
+
+
+def test_other_content_of_standard_input_is_neither_skipped_nor_taken_for_the_same(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    ping = {"type": "track", "event": "Ping Received", "userId": "u", "timestamp": "2026-02-14T11:30:07.000Z"}
+    first, second = (f"{json.dumps(ping)}\n{json.dumps(message(number))}\n".encode() for number in range(2))
+    kept, rejected = ("--checkpoint", tmp_path / "kept.db"), ("--rejected", tmp_path / "no.jsonl")
+    assert run("-", *kept, *rejected, given=first).returncode == 0
+    other = run("-", *kept, *rejected, given=second)
+    assert (other.returncode, b"has changed" in other.stderr) == (2, True)
+    assert run("-", *rejected, given=second).returncode == 0
+    assert run("-", *rejected, given=second).returncode == 0
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 4, "duplicate": 2}
+
+
+def test_files_of_one_name_are_told_of(run: Command, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder / "day.jsonl", [message(1)])
+    other = written(tmp_path / "other.jsonl", [message(1)])
+    assert b"named alike" in run(tmp_path / "a/day.jsonl", tmp_path / "b/day.jsonl", "--dry-run").stderr
+    assert b"named alike" not in run(tmp_path / "a/day.jsonl", other, "--dry-run").stderr
+
+
+def test_a_checkpoint_that_can_no_longer_be_written_ends_the_import_in_words(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number, userId=f"u{number % 997}") for number in range(20_000)])
+    command = ["bash", "-c", 'ulimit -f 60; exec "$0" "$@"', *program("import", str(path))]
+    done = subprocess.run(command, capture_output=True, env=run.environ, timeout=WAIT, check=False)
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"checkpoint" in done.stderr
+    assert run.summary(path)["accepted"] == 20_000

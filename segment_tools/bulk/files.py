@@ -182,13 +182,14 @@ async def _imported(
         if checkpoint:
             checkpoint.keep(key, of, now)
 
-    naming = Naming(source.name, plan.route.write_key)
+    naming = Naming(source.known_as, plan.route.write_key)
     judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
     watch(partition, source)
     begun: list[Block] = []
     try:
         await partition.run(_noted(_limited(table.rows, plan.limit), begun))
+        _check_unchanged(of, source)
         state.finished = plan.limit is None
         keep(state)
     finally:
@@ -299,7 +300,7 @@ async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: in
     """
     with opened(name, file, plan.format) as source:
         table = table_of(source, plan.columns)
-        naming = Naming(source.name, plan.route.write_key)
+        naming = Naming(source.known_as, plan.route.write_key)
         began = iso_utc(means.outside.now())
         judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, began)
         rows = [
@@ -323,6 +324,12 @@ def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:
         "ordered": plan.manner.ordered,
         "lanes": LANES,
     }
+
+
+def _check_unchanged(began: Mapping[str, Any], source: Opened) -> None:
+    if source.print != began["file"]:
+        hint = "Import it with --again once it is whole: rows that are the same keep their messageIds."
+        raise NotConfigured("FILE", "The file has changed while it was imported.", hint=hint)
 
 
 _CHANGES = {

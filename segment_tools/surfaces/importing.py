@@ -15,6 +15,7 @@ from typing import BinaryIO, TextIO
 from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview
 from segment_tools.bulk.mapping import mapping_of
+from segment_tools.bulk.naming import plain_name
 from segment_tools.bulk.partition import Manner
 from segment_tools.bulk.results import numbers, shown
 from segment_tools.bulk.rows import StoppedAt
@@ -54,6 +55,8 @@ def _run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> in
     names = _not_left(_names(given.files), say)
     for name in names:
         _check(name)
+    for alike in _alike(names):
+        say(f"{alike}: named alike; what is the same in both, at the same line, gets the same messageId")
     plan = _plan(given, settings)
     if given.preview or plan.columns.given or _any_table(names, plan):
         seen = asyncio.run(_previewed(names, plan, settings, say, sys.stdout if given.preview else sys.stderr))
@@ -92,6 +95,14 @@ def _not_left(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
         if name.endswith(_REJECTED):
             say(f"{name}: left out, an import wrote it")
     return [name for name in names if name not in left]
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """Files of one name in several folders, whose rows are named alike."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(plain_name(name), []).append(name)
+    return [" and ".join(each) for each in found.values() if len(each) > 1]
 
 
 def _check(name: str) -> None:
