@@ -728,3 +728,19 @@ def test_a_checkpoint_that_can_no_longer_be_written_ends_the_import_in_words(run
     assert b"Traceback" not in done.stderr
     assert b"checkpoint" in done.stderr
     assert run.summary(path)["accepted"] == 20_000
+
+
+def test_each_file_is_in_the_audit_log(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    log, path = tmp_path / "audit.jsonl", written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    run(path, "--strict", audit_log=str(log))
+    run(path, audit_log=str(log))
+    told = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [(each["tool"], each["verdict"], each.get("code")) for each in told] == [
+        ("segment_import_file", "failed", "missing_field"),
+        ("segment_import_file", "done", None),
+    ]
+    assert {each["client"] for each in told} == {"segment-tools import"}
+    before = len(rows(sandbox))
+    other = written(tmp_path / "other.jsonl", [message(2)])
+    assert run(other, audit_log=str(tmp_path), audit_required="true").returncode == 2
+    assert len(rows(sandbox)) == before

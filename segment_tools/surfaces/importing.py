@@ -21,11 +21,14 @@ from segment_tools.bulk.results import numbers, shown
 from segment_tools.bulk.rows import StoppedAt
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
+from segment_tools.guard import Origin
 from segment_tools.sending import Route, route_of
 from segment_tools.settings import Settings
 from segment_tools.surfaces.import_progress import watching
 
 STDIN = "-"
+_CLIENT = "segment-tools import"
+"""What the audit log calls this command."""
 SHOWN_ROWS = 3
 _REJECTED = ".rejected.jsonl"
 _LEFT = (".checkpoint", _REJECTED)
@@ -205,7 +208,7 @@ async def _all(
     reports, code = list[_Report](), DONE
     try:
         for at, name in enumerate(names):
-            reports.append(await _one(segment, name, plan, given, say, reports.append))
+            reports.append(await _noted(segment, name, plan, given, say, reports.append))
             done, error = reports[-1].done, reports[-1].error
             if error:
                 say(f"{name}: {error}")
@@ -235,6 +238,29 @@ class _Report:
     name: str
     done: Imported
     error: SegmentError | None = None
+
+
+async def _noted(
+    segment: Segment,
+    name: str,
+    plan: Plan,
+    given: Namespace,
+    say: Callable[[str], None],
+    stopped: Callable[[_Report], None],
+) -> _Report:
+    """The same, with a line in the audit log where there is one."""
+    if segment.settings.audit_log is None:
+        return await _one(segment, name, plan, given, say, stopped)
+    from segment_tools.tools._audited import audited
+    from segment_tools.tools.importing import segment_import_file
+
+    try:
+        with audited(segment_import_file, {"file": name}, segment, Origin(client=_CLIENT)) as noting:
+            report = await _one(segment, name, plan, given, say, stopped)
+            noting({"success": False, "error": _fault(report.error)} if report.error else {"success": True})
+            return report
+    except SegmentError as error:
+        return _Report(name, Imported(Counts(), (), None), error)
 
 
 async def _one(
