@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,22 @@ async def test_a_file_is_imported_with_counts_progress_and_the_first_rejections(
     assert found["messages"] == [{"type": "track", "event": "Order Completed", "count": 300}]
     assert len(arrived(sandbox)) == 300
     assert told
+
+
+async def test_progress_grows_with_what_was_acknowledged(sandbox: Sandbox, folder: Path) -> None:
+    written(folder / "events.jsonl", [message(number) for number in range(20_000)])
+    sandbox.fault(kind="slow", seconds=0.4, path="/v1/batch", times=None)
+    told: list[tuple[float, float]] = []
+
+    async def progress(done: float, total: float | None, text: str | None) -> None:
+        assert total is not None
+        told.append((done / total, int(str(text).split(" read, ")[1].split(" ")[0].replace(",", "")) / 20_000))
+
+    async with mcp(settings(data_plane_url=sandbox.url, import_dir=folder, concurrency=1)) as client:
+        await client.call_tool(TOOL, {"file": "events.jsonl"}, progress_callback=progress)
+    assert len(told) > 1
+    assert all(before < after for (before, _), (after, _) in pairwise(told))
+    assert all(done <= accepted + 0.05 for done, accepted in told)
 
 
 async def test_the_tool_is_listed_only_with_a_folder(folder: Path) -> None:

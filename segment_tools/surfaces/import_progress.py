@@ -31,7 +31,7 @@ class Watched:
 
     def begin(self, partition: Partition, source: Opened) -> None:
         """Show this import from now on."""
-        self._partition, self._source, self._rows = partition, source, partition.counts.rows
+        self._partition, self._source, self._rows = partition, source, partition.counts.done
         self._task = asyncio.create_task(self._shown())
 
     def end(self) -> None:
@@ -50,7 +50,7 @@ class Watched:
         counts = self.counts
         if self._bar:
             total, position = (self._source.size, self._source.position) if self._source else (None, None)
-            self._bar.show(counts, position, total, self._rate)
+            self._bar.show(counts, int((position or 0) * counts.share), total, self._rate)
         else:
             self._say(
                 f"{self._name}: {counts.rows:,} rows, {self._rate:,.0f} a second, {counts.accepted:,} accepted, "
@@ -59,7 +59,7 @@ class Watched:
 
     @property
     def _rate(self) -> float:
-        return (self.counts.rows - self._rows) / max(0.001, time.monotonic() - self._began)
+        return (self.counts.done - self._rows) / max(0.001, time.monotonic() - self._began)
 
 
 @contextmanager

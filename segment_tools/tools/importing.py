@@ -170,11 +170,15 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
 
 
 async def _told(partition: "Partition", source: "Opened", progress: Progress) -> None:
-    """Tell now and then how far the import is."""
+    """Tell now and then how much of the file is done with: MCP wants each number to be above the one before."""
+    told = -1.0
     while True:
         counts = partition.counts
+        done = round((source.position or 0) * counts.share, 1)
         text = f"{counts.rows:,} rows read, {counts.accepted:,} accepted, {counts.rejected:,} rejected"
-        await progress(float(source.position or 0), float(source.size or 0) or None, text)
+        if done > told:
+            told = done
+            await progress(done, float(source.size or 0) or None, text)
         await asyncio.sleep(_PROGRESS_SECONDS)
 
 
