@@ -1,7 +1,9 @@
 """Files of messages sent by the command, as a shell runs it, to the sandbox."""
 
+import fcntl
 import gzip
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -517,6 +519,76 @@ def test_a_file_and_its_compressed_twin_keep_their_own_rejected_rows(run: Comman
     assert found["files"][1]["rejectedFile"] == f"{packed}.rejected.jsonl"
 
 
+def refusals(path: Path) -> list[tuple[str, int]]:
+    """Of each row in the file of rejections, its file and its place there."""
+    told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [(Path(each["file"]).name, each["line"]) for each in told]
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_rejected_rows_are_never_written_over_anything_else(run: Command, tmp_path: Path, more: list[str]) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    given, notes = path.read_bytes(), tmp_path / "notes.txt"
+    notes.write_text("to keep\n", encoding="utf-8")
+    (tmp_path / "link").symlink_to(notes)
+    (tmp_path / "twin").hardlink_to(path)
+    for name in ("events.jsonl", "twin", "notes.txt", "link", "events.jsonl.checkpoint", "events.jsonl.checkpoint-wal"):
+        done = run(path, "--rejected", tmp_path / name, *more)
+        assert (done.returncode, b"--rejected" in done.stderr) == (2, True), (name, done.stderr)
+    assert run(path, "--rejected", "/dev/null", *more).returncode == 2
+    assert (path.read_bytes(), notes.read_text(encoding="utf-8")) == (given, "to keep\n")
+    assert Path("/dev/null").is_char_device()
+    assert run(path, "--checkpoint", path, *more).returncode == 2
+    assert path.read_bytes() == given
+
+
+def test_files_that_share_a_place_for_rejected_rows_keep_each_others(run: Command, tmp_path: Path) -> None:
+    one = written(tmp_path / "one.jsonl", [{"type": "track"}, message(1)])
+    two = written(tmp_path / "two.jsonl", [message(2), {"type": "track"}, {"type": "page"}])
+    rejected = tmp_path / "rejected.jsonl"
+    assert run(one, two, "--rejected", rejected).returncode == 1
+    assert refusals(rejected) == [("one.jsonl", 1), ("two.jsonl", 2), ("two.jsonl", 3)]
+    assert run(one, "--again", "--rejected", rejected).returncode == 1
+    assert refusals(rejected) == [("two.jsonl", 2), ("two.jsonl", 3), ("one.jsonl", 1)]
+    assert run(two, "--dry-run", "--limit", "2", "--rejected", rejected).returncode == 1
+    assert refusals(rejected)[3:] == [("two.jsonl", 2)]
+    assert run(two, "--dry-run", "--rejected", rejected).returncode == 1
+    assert refusals(rejected)[3:] == [("two.jsonl", 2), ("two.jsonl", 3)]
+    assert run(two, "--again", "--rejected", rejected).returncode == 1
+    assert refusals(rejected) == [("one.jsonl", 1), ("two.jsonl", 2), ("two.jsonl", 3)]
+
+
+def test_a_dry_run_leaves_the_rejected_rows_of_an_import(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    run.summary(path, code=1)
+    kept = (tmp_path / "events.jsonl.rejected.jsonl").read_bytes()
+    found = run.summary(path, "--dry-run", "--limit", "1")
+    assert "rejectedFile" not in found["files"][0]
+    found = run.summary(path, "--dry-run", code=1)
+    assert found["files"][0]["rejectedFile"] == f"{path}.dry-run.rejected.jsonl"
+    assert (tmp_path / "events.jsonl.rejected.jsonl").read_bytes() == kept
+
+
+def test_rejected_rows_that_were_moved_away_do_not_come_back_as_nothing(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [{"type": "track"}, message(1), {"type": "page"}])
+    run.summary(path, "--limit", "2", code=1)
+    (tmp_path / "events.jsonl.rejected.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    found = run.summary(path, code=1)
+    assert (found["rejected"], found["files"][0]["resumedAt"]) == (2, 2)
+    assert refusals(tmp_path / "events.jsonl.rejected.jsonl") == [("events.jsonl", 3)]
+
+
+def test_two_imports_do_not_write_one_file_of_rejected_rows(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [{"type": "track"}])
+    run.summary(path, code=1)
+    with (tmp_path / "events.jsonl.rejected.jsonl").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = run(path, "--again")
+        assert done.returncode == 2
+        assert b"another import" in done.stderr
+    assert refusals(tmp_path / "events.jsonl.rejected.jsonl") == [("events.jsonl", 1)]
+
+
 def test_a_table_without_a_type_is_not_begun(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "users.csv"
     path.write_text("id,plan\nu1,pro\n", encoding="utf-8")
@@ -629,3 +701,66 @@ def test_without_a_key_or_a_source_the_command_says_what_to_set(run: Command, tm
     assert b"SEGMENT_DATA_PLANE_URL=sandbox" in run(path, write_key="").stderr
     assert b"none is configured" in run(path, "--source", "foo").stderr.lower()
     assert run.summary(path, "--dry-run")["dryRun"] is True
+
+
+def test_a_file_that_changes_under_way_is_not_taken_for_done(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number, userId="one") for number in range(3000)])
+
+    def answered(_: dict[str, Any]) -> int:
+        os.truncate(path, 100)
+        return 200
+
+    with receiver(answered) as (url, _):
+        done = run(path, data_plane_url=url)
+    assert (done.returncode, b"changed while it was imported" in done.stderr) == (2, True)
+    assert b"--again" in done.stderr
+    assert b"imported before" not in run(path).stderr
+
+
+def test_other_content_of_standard_input_is_neither_skipped_nor_taken_for_the_same(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    ping = {"type": "track", "event": "Ping Received", "userId": "u", "timestamp": "2026-02-14T11:30:07.000Z"}
+    first, second = (f"{json.dumps(ping)}\n{json.dumps(message(number))}\n".encode() for number in range(2))
+    kept, rejected = ("--checkpoint", tmp_path / "kept.db"), ("--rejected", tmp_path / "no.jsonl")
+    assert run("-", *kept, *rejected, given=first).returncode == 0
+    other = run("-", *kept, *rejected, given=second)
+    assert (other.returncode, b"has changed" in other.stderr) == (2, True)
+    assert run("-", *rejected, given=second).returncode == 0
+    assert run("-", *rejected, given=second).returncode == 0
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 4, "duplicate": 2}
+
+
+def test_files_of_one_name_are_told_of(run: Command, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder / "day.jsonl", [message(1)])
+    other = written(tmp_path / "other.jsonl", [message(1)])
+    assert b"named alike" in run(tmp_path / "a/day.jsonl", tmp_path / "b/day.jsonl", "--dry-run").stderr
+    assert b"named alike" not in run(tmp_path / "a/day.jsonl", other, "--dry-run").stderr
+
+
+def test_a_checkpoint_that_can_no_longer_be_written_ends_the_import_in_words(run: Command, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.jsonl", [message(number, userId=f"u{number % 997}") for number in range(20_000)])
+    command = ["bash", "-c", 'ulimit -f 60; exec "$0" "$@"', *program("import", str(path))]
+    done = subprocess.run(command, capture_output=True, env=run.environ, timeout=WAIT, check=False)
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"checkpoint" in done.stderr
+    assert run.summary(path)["accepted"] == 20_000
+
+
+def test_each_file_is_in_the_audit_log(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    log, path = tmp_path / "audit.jsonl", written(tmp_path / "events.jsonl", [message(1), {"type": "track"}])
+    run(path, "--strict", audit_log=str(log))
+    run(path, audit_log=str(log))
+    told = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [(each["tool"], each["verdict"], each.get("code")) for each in told] == [
+        ("segment_import_file", "failed", "missing_field"),
+        ("segment_import_file", "done", None),
+    ]
+    assert {each["client"] for each in told} == {"segment-tools import"}
+    before = len(rows(sandbox))
+    other = written(tmp_path / "other.jsonl", [message(2)])
+    assert run(other, audit_log=str(tmp_path), audit_required="true").returncode == 2
+    assert len(rows(sandbox)) == before

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from itertools import pairwise
@@ -245,3 +246,36 @@ def test_a_server_that_imports_nothing_loads_nothing_for_it() -> None:
     check = "import sys, segment_tools.surfaces.mcp_server; print([m for m in sys.modules if 'tools.bulk' in m])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=WAIT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_a_checkpoint_that_another_process_has_is_not_waited_for(
+    sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(folder / "events.jsonl", [message(1)])
+    waits: list[float] = []
+
+    class Connection(sqlite3.Connection):
+        def __init__(self, path: str, seconds: float, **other: Any) -> None:
+            waits.append(seconds)
+            super().__init__(path, 0, **other)
+
+    with sqlite3.connect(folder / "events.jsonl.checkpoint", isolation_level=None) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        connect = sqlite3.connect
+        monkeypatch.setattr(sqlite3, "connect", lambda *given, **other: connect(*given, factory=Connection, **other))
+        found = await once(sandbox, folder, file="events.jsonl")
+        monkeypatch.undo()
+    holder.close()
+    assert "used by another import" in found["error"]["message"]
+    assert str(folder) not in json.dumps(found)
+    assert waits == [0]
+
+
+async def test_a_link_in_the_place_of_what_an_import_leaves_is_not_followed(sandbox: Sandbox, folder: Path) -> None:
+    written(folder / "events.jsonl", [message(1), {"type": "track"}])
+    for name in ("events.jsonl.checkpoint", "events.jsonl.rejected.jsonl"):
+        (folder / name).symlink_to(folder.parent / "new")
+        found = await once(sandbox, folder, file="events.jsonl")
+        assert (found["success"], str(folder) in json.dumps(found)) == (False, False)
+        assert not (folder.parent / "new").exists()
+        (folder / name).unlink()

@@ -62,7 +62,8 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._database = opened(str(path), _KIND, _SCHEMA)
+            _check_place(path)
+            self._database = opened(str(path), _KIND, _SCHEMA, patience=0)  # calls of others would wait, too
             # Rows sent again after the power failed have the same ids: the disk need not be waited for.
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -73,14 +74,14 @@ class Checkpoint:
         except WrongFile as error:
             raise NotConfigured("--checkpoint", str(error)) from None
         except (sqlite3.Error, OSError) as error:
-            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            hint = "Wait until it has ended." if busy else cure(error, _KIND) or "Name another place in --checkpoint."
-            what = "is used by another import" if busy else f"cannot be written ({type(error).__name__})"
-            raise NotConfigured("--checkpoint", f"The checkpoint {path} {what}.", hint=hint) from None
+            raise self._unusable(error) from None
 
     def known(self, name: str) -> tuple[dict[str, Any], State] | None:
         """What an import was of, and how far it has come; None where there was none."""
-        row = self._database.execute("SELECT state FROM imports WHERE name = ?", (name,)).fetchone()
+        try:
+            row = self._database.execute("SELECT state FROM imports WHERE name = ?", (name,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
         if row is None:
             return None
         found = json.loads(row[0])
@@ -89,8 +90,23 @@ class Checkpoint:
     def keep(self, name: str, of: Mapping[str, Any], state: State) -> None:
         """Note how far the import has come; it is known after the process was killed."""
         text = msgspec.json.encode({"of": of, "state": state.as_dict()}).decode()
-        self._database.execute("INSERT OR REPLACE INTO imports VALUES (?, ?)", (name, text))
+        try:
+            self._database.execute("INSERT OR REPLACE INTO imports VALUES (?, ?)", (name, text))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
 
     def close(self) -> None:
         """Let others have the file."""
         self._database.close()
+
+    def _unusable(self, error: sqlite3.Error | OSError) -> NotConfigured:
+        busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        hint = "Wait until it has ended." if busy else cure(error, _KIND) or "Name another place in --checkpoint."
+        what = "is used by another import" if busy else f"cannot be written ({type(error).__name__})"
+        return NotConfigured("--checkpoint", f"The checkpoint {self._path.name} {what}.", hint=hint)
+
+
+def _check_place(path: Path) -> None:
+    """Return if the path is no link: who made that may want the file elsewhere."""
+    if path.is_symlink():
+        raise NotConfigured("--checkpoint", f"The checkpoint {path.name} is a link.", hint="Name the file itself.")

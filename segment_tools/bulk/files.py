@@ -1,8 +1,11 @@
 """Files imported: each with its checkpoint and its file of refused rows, from where an earlier run stopped."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from os.path import samestat
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -51,15 +54,43 @@ class Places:
     rejected: Path | None
     name: str
     """What the checkpoint calls the file: beside it, its own name, so that both may be moved together."""
+    told: str = ""
+    """What the file of rejected rows calls it, if not so."""
 
     @staticmethod
-    def beside(file: Path) -> "Places":
-        """Beside the file."""
-        return Places(
-            file.with_name(f"{file.name}.checkpoint"),
-            file.with_name(f"{file.name}.rejected.jsonl"),
-            file.name,
-        )
+    def beside(file: Path, *, dry_run: bool = False) -> "Places":
+        """Beside the file; a dry run leaves what an import wrote there."""
+        rejected = f"{file.name}.dry-run.rejected.jsonl" if dry_run else f"{file.name}.rejected.jsonl"
+        return Places(file.with_name(f"{file.name}.checkpoint"), file.with_name(rejected), file.name)
+
+    def check(self, file: BinaryIO) -> None:
+        """Return if what is left behind is not written over the file, nor over each other.
+
+        Raises:
+            NotConfigured: it would be.
+        """
+        for setting, path in (("--checkpoint", self.checkpoint), ("--rejected", self.rejected)):
+            if path and _is_same(path, file):
+                raise NotConfigured(setting, f"{path.name} is the file to be imported.", hint=_elsewhere(setting))
+        if self.checkpoint and self.rejected and self.rejected.resolve() in _files_of(self.checkpoint.resolve()):
+            raise NotConfigured(
+                "--rejected", f"{self.rejected.name} belongs to the checkpoint.", hint=_elsewhere("--rejected")
+            )
+
+
+def _elsewhere(setting: str) -> str:
+    return f"Name another place in {setting}."
+
+
+def _is_same(path: Path, file: BinaryIO) -> bool:
+    with suppress(OSError):
+        return samestat(path.stat(), os.fstat(file.fileno()))
+    return False
+
+
+def _files_of(checkpoint: Path) -> list[Path]:
+    """What SQLite may keep it in."""
+    return [checkpoint.with_name(checkpoint.name + end) for end in ("", "-wal", "-shm", "-journal")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +133,7 @@ async def import_file(
         StoppedAt: the first refused row, where the plan is strict.
         Unauthorized, Rejected, Unavailable: Segment does not take the messages.
     """
+    places.check(file)
     with opened(name, file, plan.format) as source:
         table = table_of(source, plan.columns)
         _check_typed(table)
@@ -138,7 +170,8 @@ async def _imported(
     if state.finished:
         return Imported(state.counts, (), _if_any(places, state), state.read, before=True)
     resumed = state.done
-    refused = RejectedRows(places.rejected, state.rejected_bytes) if places.rejected else None
+    whose = {"file": places.told or places.name, **({"dryRun": True} if plan.manner.dry_run else {})}
+    refused = RejectedRows(places.rejected, state.rejected_bytes, whose) if places.rejected else None
     first: list[Rejection] = []
 
     def reject(more: Sequence[Rejection]) -> int:
@@ -149,13 +182,14 @@ async def _imported(
         if checkpoint:
             checkpoint.keep(key, of, now)
 
-    naming = Naming(source.name, plan.route.write_key)
+    naming = Naming(source.known_as, plan.route.write_key)
     judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
     watch(partition, source)
     begun: list[Block] = []
     try:
         await partition.run(_noted(_limited(table.rows, plan.limit), begun))
+        _check_unchanged(of, source)
         state.finished = plan.limit is None
         keep(state)
     finally:
@@ -266,7 +300,7 @@ async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: in
     """
     with opened(name, file, plan.format) as source:
         table = table_of(source, plan.columns)
-        naming = Naming(source.name, plan.route.write_key)
+        naming = Naming(source.known_as, plan.route.write_key)
         began = iso_utc(means.outside.now())
         judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, began)
         rows = [
@@ -290,6 +324,12 @@ def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:
         "ordered": plan.manner.ordered,
         "lanes": LANES,
     }
+
+
+def _check_unchanged(began: Mapping[str, Any], source: Opened) -> None:
+    if source.print != began["file"]:
+        hint = "Import it with --again once it is whole: rows that are the same keep their messageIds."
+        raise NotConfigured("FILE", "The file has changed while it was imported.", hint=hint)
 
 
 _CHANGES = {

@@ -19,6 +19,8 @@ Format = Literal["jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet")
 _TABLES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _HEAD_BYTES = 64 * 1024
+_NAMELESS = "-"
+"""Standard input, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,13 @@ class Opened:
     """The file itself."""
     size: int | None
     """Of the file itself; None for what has no end to be seen."""
+    head: str
+    """A digest of how the file begins."""
+
+    @property
+    def known_as(self) -> str:
+        """What rows are named by: the file's name, or how it begins where the name says nothing of what is in it."""
+        return self.name if self.size is not None and self.name != _NAMELESS else f"{_NAMELESS}{self.head}"
 
     @property
     def position(self) -> int | None:
@@ -43,13 +52,34 @@ class Opened:
 
     @property
     def print(self) -> dict[str, Any]:
-        """What tells the file from one that it was changed into; empty for what can be read once only."""
+        """What tells the file from one that it was changed into; for what can be read once only, how it began."""
         if self.size is None:
-            return {}
+            return {"head": self.head}
         found = os.fstat(self.raw.fileno())
-        head = os.pread(self.raw.fileno(), _HEAD_BYTES, 0) if hasattr(os, "pread") else b""
-        digest = blake2b(head, digest_size=16).hexdigest()
-        return {"size": found.st_size, "changed": found.st_mtime_ns, "head": digest}
+        return {"size": found.st_size, "changed": found.st_mtime_ns, "head": _digest(_head(self.raw))}
+
+
+class _Begun:
+    """Reads a pipe whose first bytes were read already."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._head:
+            return self._rest.read(size)
+        data = self._head if size < 0 else self._head[:size]
+        self._head = self._head[len(data) :]
+        return data + self._rest.read() if size < 0 else data
+
+
+def _head(file: BinaryIO) -> bytes:
+    """How a file begins that can be read from anywhere."""
+    return os.pread(file.fileno(), _HEAD_BYTES, 0) if hasattr(os, "pread") else b""
+
+
+def _digest(head: bytes) -> str:
+    return blake2b(head, digest_size=16).hexdigest()
 
 
 @contextmanager
@@ -61,14 +91,16 @@ def opened(name: str, file: BinaryIO, given: Format | None = None) -> Generator[
     """
     end = PurePath(name).suffix.lower()
     with ExitStack() as stack:
-        stream: Any = file
+        lasting = file.seekable()
+        head = _head(file) if lasting else file.read(_HEAD_BYTES)
+        stream: Any = file if lasting else _Begun(head, file)
         if end == ".gz":
-            stream = stack.enter_context(_gunzipped(file))
+            stream = stack.enter_context(_gunzipped(stream))
         elif end == ".zst":
-            stream = stack.enter_context(_zst(file))
-        size = os.fstat(file.fileno()).st_size if file.seekable() else None
+            stream = stack.enter_context(_zst(stream))
+        size = os.fstat(file.fileno()).st_size if lasting else None
         kind = given or _TABLES.get(PurePath(plain_name(name)).suffix.lower(), "jsonl")
-        yield Opened(name, kind, _Whole(stream), file, size)
+        yield Opened(name, kind, _Whole(stream), file, size, _digest(head))
 
 
 def _gunzipped(file: BinaryIO) -> Any:

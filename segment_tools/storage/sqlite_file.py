@@ -51,8 +51,10 @@ class Schema:
     """Each step brings a file one version further; the version is SQLite's own `user_version`."""
 
 
-def opened(path: str, kind: Kind, schema: Schema) -> sqlite3.Connection:
+def opened(path: str, kind: Kind, schema: Schema, patience: float = _BUSY_SECONDS) -> sqlite3.Connection:
     """A connection to the file, which is made where there is none; for this thread, without transactions of its own.
+
+    Another process's lock is waited for as long as there is patience.
 
     Raises:
         WrongFile: the file is none of this kind, or one of a later version.
@@ -61,10 +63,10 @@ def opened(path: str, kind: Kind, schema: Schema) -> sqlite3.Connection:
     if path != MEMORY:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         Path(path).touch(mode=0o600)  # messages are people's data
-    end = time.monotonic() + _BUSY_SECONDS
+    end = time.monotonic() + patience
     while True:
         try:
-            return _connected(path, kind, schema)
+            return _connected(path, kind, schema, patience)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in _PASSING or time.monotonic() > end:
                 raise
@@ -85,8 +87,8 @@ def _code(error: sqlite3.Error | OSError) -> int:
     return sqlite3.SQLITE_READONLY if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else sqlite3.SQLITE_OK
 
 
-def _connected(path: str, kind: Kind, schema: Schema) -> sqlite3.Connection:
-    database = sqlite3.connect(path, _BUSY_SECONDS, isolation_level=None)
+def _connected(path: str, kind: Kind, schema: Schema, patience: float) -> sqlite3.Connection:
+    database = sqlite3.connect(path, patience, isolation_level=None)
     try:
         _prepare(database, kind, schema)
     except BaseException:

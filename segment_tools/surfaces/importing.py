@@ -15,16 +15,20 @@ from typing import BinaryIO, TextIO
 from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview
 from segment_tools.bulk.mapping import mapping_of
+from segment_tools.bulk.naming import plain_name
 from segment_tools.bulk.partition import Manner
 from segment_tools.bulk.results import numbers, shown
 from segment_tools.bulk.rows import StoppedAt
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
+from segment_tools.guard import Origin
 from segment_tools.sending import Route, route_of
 from segment_tools.settings import Settings
 from segment_tools.surfaces.import_progress import watching
 
 STDIN = "-"
+_CLIENT = "segment-tools import"
+"""What the audit log calls this command."""
 SHOWN_ROWS = 3
 _REJECTED = ".rejected.jsonl"
 _LEFT = (".checkpoint", _REJECTED)
@@ -54,6 +58,8 @@ def _run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> in
     names = _not_left(_names(given.files), say)
     for name in names:
         _check(name)
+    for alike in _alike(names):
+        say(f"{alike}: named alike; what is the same in both, at the same line, gets the same messageId")
     plan = _plan(given, settings)
     if given.preview or plan.columns.given or _any_table(names, plan):
         seen = asyncio.run(_previewed(names, plan, settings, say, sys.stdout if given.preview else sys.stderr))
@@ -92,6 +98,14 @@ def _not_left(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
         if name.endswith(_REJECTED):
             say(f"{name}: left out, an import wrote it")
     return [name for name in names if name not in left]
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """Files of one name in several folders, whose rows are named alike."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(plain_name(name), []).append(name)
+    return [" and ".join(each) for each in found.values() if len(each) > 1]
 
 
 def _check(name: str) -> None:
@@ -194,7 +208,7 @@ async def _all(
     reports, code = list[_Report](), DONE
     try:
         for at, name in enumerate(names):
-            reports.append(await _one(segment, name, plan, given, say, reports.append))
+            reports.append(await _noted(segment, name, plan, given, say, reports.append))
             done, error = reports[-1].done, reports[-1].error
             if error:
                 say(f"{name}: {error}")
@@ -226,6 +240,29 @@ class _Report:
     error: SegmentError | None = None
 
 
+async def _noted(
+    segment: Segment,
+    name: str,
+    plan: Plan,
+    given: Namespace,
+    say: Callable[[str], None],
+    stopped: Callable[[_Report], None],
+) -> _Report:
+    """The same, with a line in the audit log where there is one."""
+    if segment.settings.audit_log is None:
+        return await _one(segment, name, plan, given, say, stopped)
+    from segment_tools.tools._audited import audited
+    from segment_tools.tools.importing import segment_import_file
+
+    try:
+        with audited(segment_import_file, {"file": name}, segment, Origin(client=_CLIENT)) as noting:
+            report = await _one(segment, name, plan, given, say, stopped)
+            noting({"success": False, "error": _fault(report.error)} if report.error else {"success": True})
+            return report
+    except SegmentError as error:
+        return _Report(name, Imported(Counts(), (), None), error)
+
+
 async def _one(
     segment: Segment,
     name: str,
@@ -234,7 +271,7 @@ async def _one(
     say: Callable[[str], None],
     stopped: Callable[[_Report], None],
 ) -> _Report:
-    places = _places(name, given)
+    places = _places(name, given, plan)
     with _file(name) as file, watching(name, say, dry_run=plan.manner.dry_run) as watched:
         try:
             done = await import_file(segment.means, name, file, plan, places, watched.begin)
@@ -255,11 +292,17 @@ async def _one(
     return _Report(name, done)
 
 
-def _places(name: str, given: Namespace) -> Places:
-    beside = Places(None, Path("stdin.rejected.jsonl"), STDIN) if name == STDIN else Places.beside(Path(name))
-    chosen = Path(given.checkpoint) if given.checkpoint else beside.checkpoint
-    named = str(Path(name).resolve()) if given.checkpoint and name != STDIN else beside.name
-    return Places(chosen, Path(given.rejected) if given.rejected else beside.rejected, named)
+def _places(name: str, given: Namespace, plan: Plan) -> Places:
+    beside = Places.beside(Path("stdin" if name == STDIN else name), dry_run=plan.manner.dry_run)
+    if name == STDIN:
+        beside = Places(None, beside.rejected, STDIN)
+    whole = STDIN if name == STDIN else str(Path(name).resolve())
+    return Places(
+        Path(given.checkpoint) if given.checkpoint else beside.checkpoint,
+        Path(given.rejected) if given.rejected else beside.rejected,
+        whole if given.checkpoint else beside.name,
+        whole if given.rejected else beside.name,
+    )
 
 
 def _lines(name: str, done: Imported, plan: Plan) -> Iterator[str]:

@@ -160,7 +160,8 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
 
     _running.add(path)
     try:
-        return await import_file(segment.means, path.name, file, plan, Places.beside(path), watch)
+        places = Places.beside(path, dry_run=plan.manner.dry_run)
+        return await import_file(segment.means, path.name, file, plan, places, watch)
     finally:
         _running.discard(path)
         for task in telling:
