@@ -342,9 +342,7 @@ def test_parquet_is_read(run: Command, sandbox: Sandbox, tmp_path: Path) -> None
     assert arrivals == {"u1": {"age": 42, "tags": ["a"]}, "u2": {"tags": []}}
 
 
-def test_an_infinite_number_is_refused_and_nan_is_an_empty_cell(
-    run: Command, sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_an_infinite_number_is_refused_and_nan_is_an_empty_cell(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "users.parquet"
     scores = [float("inf"), float("nan"), 1.5]
     pq.write_table(pa.table({"type": ["identify"] * 3, "userId": ["u1", "u2", "u3"], "traits.score": scores}), path)

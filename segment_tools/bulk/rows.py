@@ -65,6 +65,8 @@ class Judge:
     async def parts(self, block: Block) -> list[Part | Rejection | None]:
         """What becomes of each row; nothing of a blank one."""
         found: list[Any] = self._plain.parts(block.first, block.rows, block.numbers)
+        for at in block.unread.keys() & range(len(found)):  # its text may look like a message
+            found[at] = None
         for at, part in enumerate(found):
             if part is None:
                 found[at] = await self._looked_at(block, at)
@@ -72,10 +74,10 @@ class Judge:
 
     async def _looked_at(self, block: Block, at: int) -> Part | Rejection | None:
         row, number = block.rows[at], block.number(at)
-        if not row or row.isspace():
-            return None
         if problem := block.unread.get(at):
             return Rejection(number, (problem,), row)
+        if not row or row.isspace():
+            return None
         try:
             return await self.full(number, row)
         except InvalidMessage as error:

@@ -1,0 +1,134 @@
+"""Tables that are damaged, odd or hostile: what can be sent is sent, and of all else somebody is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import arrived
+from test_bulk import Command, run
+
+from segment_tools.sandbox.run import Sandbox
+
+__all__ = ["run"]
+
+HEAD = "userId,event,properties.h\n"
+MIB = 1024 * 1024
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "events.csv"
+    path.write_bytes(text.encode())
+    return path
+
+
+def sent(sandbox: Sandbox) -> list[str]:
+    return sorted(each["userId"] for each in arrived(sandbox))
+
+
+def refused(path: Path) -> list[dict[str, Any]]:
+    text = path.with_name(f"{path.name}.rejected.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+TRACK = ("--yes", "--type", "track")
+
+
+def test_a_row_with_a_cell_too_long_is_rejected_and_told(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = table(tmp_path, HEAD + "u0,E,a\nu1,E," + "x" * 140_000 + "\nu2,E,b\n")
+    found = run.summary(path, *TRACK, code=1)
+    assert (found["rows"], found["accepted"], found["rejected"]) == (3, 2, 1)
+    assert sent(sandbox) == ["u0", "u2"]
+    (one,) = refused(path)
+    assert (one["line"], one["reason"]["code"]) == (3, "too_large")
+    assert one["row"].startswith("u1,E,xxx")
+
+
+def test_strict_stops_at_a_row_that_is_not_csv(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = table(tmp_path, HEAD + "u0,E,a\nu1,E," + "x" * 140_000 + "\nu2,E,b\n")
+    assert run(path, *TRACK, "--strict").returncode == 1
+    assert sent(sandbox) == ["u0"]
+
+
+@pytest.mark.parametrize("others", [3, 30_000])
+def test_a_quote_that_is_not_closed_is_told_with_the_lines_that_it_takes(
+    others: int, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    rows = "".join(f"v{number},E,x\n" for number in range(others))
+    path = table(tmp_path, HEAD + 'u0,E,a\nu1,E,"oops\n' + rows)
+    found = run.summary(path, *TRACK, code=1)
+    assert (found["accepted"], found["rejected"]) == (1, 1)
+    assert sent(sandbox) == ["u0"]
+    (one,) = refused(path)
+    assert one["line"] == 3
+    assert f"lines 3 to {3 + others:,}" in one["reason"]["message"]
+    assert one["row"].startswith('u1,E,"oops\nv0,E,x')
+
+
+def test_a_quote_not_closed_before_other_quotes_costs_only_the_rows_up_to_them(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = table(tmp_path, HEAD + 'u0,E,a\nu1,E,"oops\nu2,E,b\nu3,E,"c, d"\nu4,E,"e"\n')
+    assert run.summary(path, *TRACK, code=1)["rejected"] == 1
+    assert sent(sandbox) == ["u0", "u4"]
+    assert "lines 3 to 5" in refused(path)[0]["reason"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("end", "over"),
+    [("\n", -1), ("\n", 0), ("\n", MIB), ("\r", 0), ("\r", 1), ("\r\n", -1), ("\r\n", 0)],
+)
+def test_the_rows_after_a_long_line_are_neither_lost_nor_counted_wrongly(
+    end: str, over: int, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    long = "u1,E,"
+    long += "x" * (MIB + over - len(long))
+    path = table(tmp_path, end.join([HEAD.strip(), "u0,E,a", long, "u2,E,b", "u3,E", "u4,E,c", ""]))
+    assert run.summary(path, *TRACK, code=1)["rejected"] == 2
+    assert sent(sandbox) == ["u0", "u2", "u4"]
+    assert [each["line"] for each in refused(path)] == [3, 5]
+
+
+@pytest.mark.parametrize("length", [140_000, MIB, 3 * MIB])
+def test_the_lines_of_a_cell_too_long_are_not_rows(length: int, run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    cell = "x" * length + "\nvictim,injected,1\nvictim,twice,2\n" + "y" * length
+    path = table(tmp_path, f'{HEAD}u0,E,a\nu1,E,"{cell}"\nu2,E,b\n')
+    found = run.summary(path, *TRACK, code=1)
+    assert (found["accepted"], found["rejected"]) == (2, 1)
+    assert sent(sandbox) == ["u0", "u2"]
+    assert "lines 3 to 6" in refused(path)[0]["reason"]["message"]
+
+
+def test_a_row_without_an_end_stops_the_import(run: Command, tmp_path: Path) -> None:
+    done = run(table(tmp_path, HEAD + "u0,E,a\n" + '"a\n",' * (4 * MIB)), *TRACK)
+    assert done.returncode == 2
+    assert b"line 3 does not end" in done.stderr
+
+
+def test_what_looks_like_a_message_in_a_row_that_is_refused_is_not_sent(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    message = json.dumps({"type": "track", "event": "E", "userId": "u1", "properties": {}})
+    path = tmp_path / "events.csv"
+    path.write_text("userId;event\n" + message + "\nu0;E\n", encoding="utf-8")
+    assert run.summary(path, *TRACK, code=1)["rejected"] == 1
+    assert sent(sandbox) == ["u0"]
+
+
+def test_blank_lines_are_no_rows_of_tables_and_mapped_lines(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    found = run.summary(table(tmp_path, HEAD + "u0,E,a\n\n   \nu1,E,b\n"), *TRACK)
+    assert (found["accepted"], found["rejected"]) == (2, 0)
+    lines = tmp_path / "events.jsonl"
+    lines.write_text('{"id": "u2"}\n\n  \n{"id": "u3"}\n', encoding="utf-8")
+    found = run.summary(lines, *TRACK, "--map", "userId=id", "--set", "event=E")
+    assert (found["accepted"], found["rejected"]) == (2, 0)
+
+
+@pytest.mark.parametrize("header", ["userId," + "x" * 2 * MIB, "userId," + "x" * 140_000, 'userId,"event'])
+def test_a_header_that_is_not_csv_or_too_long_is_said(
+    header: str, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    done = run(table(tmp_path, header + "\nu0,E\n"), *TRACK)
+    assert done.returncode == 2
+    assert b"header is not CSV, or is too long" in done.stderr
+    assert b"Traceback" not in done.stderr
