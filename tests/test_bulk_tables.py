@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support import arrived
 from test_bulk import Command, run
@@ -132,3 +134,80 @@ def test_a_header_that_is_not_csv_or_too_long_is_said(
     assert done.returncode == 2
     assert b"header is not CSV, or is too long" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_numbers_that_json_has_not_are_refused_wherever_they_stand(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.csv"
+    cells = ["1e999|1", "-1e400|1", "1|NaN", '1|[1, {"a": Infinity}]', "1|1e999", '1|{"a": [1.5]}']
+    lines = [f"u{number}|E|{cell}" for number, cell in enumerate(cells)]
+    path.write_text("\n".join(["userId|event|n|j", *lines]), encoding="utf-8")
+    maps = ("--map", "properties.n:number=n", "--map", "properties.j:json=j")
+    found = run.summary(path, *TRACK, *maps, code=1)
+    assert (found["accepted"], found["rejected"]) == (1, 5)
+    assert [each["properties"] for each in arrived(sandbox)] == [{"n": 1, "j": {"a": [1.5]}}]
+    lines = tmp_path / "events.jsonl"
+    lines.write_text('{"id": "u1", "n": 1e999}\n{"id": "u2", "n": [NaN]}\n', encoding="utf-8")
+    given = ("--map", "userId=id", "--map", "properties.n=n", "--set", "event=E")
+    assert run.summary(lines, *TRACK, *given, code=1)["rejected"] == 2
+
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("awkward", "type_", "as_"),
+    [
+        ([1, DAY * 10**9], pa.duration("ns"), ""),
+        ([1, DAY * 10**9 - 1], pa.time64("ns"), ""),
+        ([3_000_000, 4_000_000], pa.date32(), ""),
+        ([b"\xff", b"\xfe"], pa.string(), ""),
+        ([DAY * 10**8, -DAY * 10**8], pa.timestamp("s"), ""),
+        ([1, 2], pa.timestamp("us"), ":epoch"),
+        ([[3_000_000], [4_000_000]], pa.list_(pa.date32()), ""),
+    ],
+    ids=str,
+)
+def test_a_value_of_parquet_that_cannot_be_read_costs_its_row_alone(
+    awkward: list[Any], type_: pa.DataType, as_: str, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    values: Any = pa.array(awkward, pa.binary()).view(pa.string()) if type_ == pa.string() else pa.array(awkward, type_)
+    values = pa.concat_arrays([values, pa.nulls(1, type_)])
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"userId": ["u0", "u1", "u2"], "event": ["E"] * 3, "odd": values}), path)
+    done = run.summary(path, *TRACK)
+    assert done["accepted"] == 3
+    mapped = ("--map", f"properties.odd{as_}=odd", "--again")
+    found = run.summary(path, *TRACK, *mapped, code=1)
+    assert (found["accepted"], found["rejected"]) == (1, 2)
+    assert "column 'odd'" in refused(path)[0]["reason"]["message"]
+
+
+def test_moments_of_parquet_are_read_to_the_microsecond_whatever_their_unit_and_zone(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    moment = 1_760_000_000_123_456_789
+    columns = {
+        "timestamp": pa.array([moment], pa.timestamp("ns")),
+        "properties.zoned": pa.array([moment], pa.timestamp("ns", "Europe/Berlin")),
+        "properties.unknown": pa.array([moment // 1000], pa.timestamp("us", "Mars/Base")),
+    }
+    path = tmp_path / "events.parquet"
+    pq.write_table(pa.table({"userId": ["u0"], "event": ["E"], **columns}), path)
+    assert run.summary(path, *TRACK)["accepted"] == 1
+    (one,) = arrived(sandbox)
+    assert one["properties"] == dict.fromkeys(("zoned", "unknown"), "2025-10-09T08:53:20.123456Z")
+
+
+def test_a_damaged_row_group_is_said_after_those_before_it(run: Command, tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    table = pa.table({"userId": [f"u{number}" for number in range(2000)], "event": ["E"] * 2000})
+    pq.write_table(table, path, row_group_size=1000, use_dictionary=False, compression="gzip")
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start + 30 : start + 600] = b"\xff" * 570
+    path.write_bytes(data)
+    done = run(path, *TRACK)
+    assert done.returncode == 2
+    assert b"The Parquet file is damaged" in done.stderr

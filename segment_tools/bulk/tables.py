@@ -295,16 +295,63 @@ class ParquetTable:
         except ImportError:
             hint = "pip install 'segment-tools[parquet]'"
             raise NotConfigured("FILE", "The package that reads Parquet is not installed.", hint=hint) from None
+        self._arrow = arrow
+        self._errors = (arrow.ArrowException, OSError)
         try:
-            self._file: Any = parquet.ParquetFile(file, pre_buffer=False)
-        except (arrow.ArrowException, OSError):
+            self._file: Any = parquet.ParquetFile(file, pre_buffer=False, coerce_int96_timestamp_unit="us")
+            self.columns: list[str] = list(self._file.schema_arrow.names)
+        except (*self._errors, UnicodeDecodeError):
             raise NotConfigured("FILE", "The file is not Parquet.", hint="Name its format with --format.") from None
-        self.columns: list[str] = list(self._file.schema_arrow.names)
+        if len(set(self.columns)) < len(self.columns):
+            raise NotConfigured("FILE", "The table names a column twice.", hint="Give each its own name.")
 
     def rows(self) -> Iterator[Row]:
-        """Each row, numbered from 1."""
+        """Each row, numbered from 1; a value that cannot be read is UNREADABLE.
+
+        Raises:
+            NotConfigured: the file is damaged.
+        """
         number = 0
-        for batch in self._file.iter_batches(batch_size=_AT_ONCE):
-            for row in batch.to_pylist():
+        for batch in self._batches():
+            for row in self._read(batch):
                 number += 1
                 yield number, row, ""
+
+    def _batches(self) -> Iterator[Any]:
+        try:
+            yield from self._file.iter_batches(batch_size=_AT_ONCE)
+        except self._errors:
+            text = "The Parquet file is damaged: what is before that place was read."
+            raise NotConfigured("FILE", text, hint="Get the whole file, and go on.") from None
+
+    def _read(self, batch: Any) -> Iterator[dict[str, Any]]:
+        columns = [self._exact(column) for column in batch.columns]
+        for at in range(batch.num_rows):  # one after the other: a few bytes of a file may stand for rows of megabytes
+            yield {name: self._value(column[at]) for name, column in zip(self.columns, columns, strict=True)}
+
+    def _exact(self, column: Any) -> Any:
+        """Moments in microseconds and in UTC, as Python and JSON have them, whatever the file has them in."""
+        types = self._arrow.types
+        if not types.is_timestamp(column.type):
+            return column
+        wanted = self._arrow.timestamp("us", "UTC" if column.type.tz else None)
+        try:
+            return column.cast(wanted, safe=False)
+        except self._errors:
+            return column
+
+    def _value(self, cell: Any) -> Any:
+        try:
+            return cell.as_py()
+        except (*self._errors, ArithmeticError, LookupError, ValueError):
+            return UNREADABLE
+
+
+class _Unreadable:
+    """A value that Python has no like of, or that is damaged: no reader of a mapping takes it."""
+
+    def __str__(self) -> str:
+        return "(cannot be read)"
+
+
+UNREADABLE = _Unreadable()
