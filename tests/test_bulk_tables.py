@@ -1,16 +1,25 @@
 """Tables that are damaged, odd or hostile: what can be sent is sent, and of all else somebody is told."""
 
+import asyncio
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import arrived
+from support import WAIT, arrived, settings, until
 from test_bulk import Command, run
 
+from segment_tools import Segment
+from segment_tools.bulk.files import Places, Plan, import_file
+from segment_tools.bulk.partition import Manner
+from segment_tools.bulk.reading import in_thread
+from segment_tools.bulk.rows import Block
 from segment_tools.sandbox.run import Sandbox
+from segment_tools.sending import Route
 
 __all__ = ["run"]
 
@@ -211,3 +220,67 @@ def test_a_damaged_row_group_is_said_after_those_before_it(run: Command, tmp_pat
     done = run(path, *TRACK)
     assert done.returncode == 2
     assert b"The Parquet file is damaged" in done.stderr
+
+
+def test_a_parquet_file_whose_rows_share_a_long_text_is_read_in_little_memory(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.parquet"
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["x" * 3 * MIB]))
+    pq.write_table(pa.table({"userId": ["u0"] * 3000, "event": ["E"] * 3000, "unused": text}), path, compression="zstd")
+    assert run.summary(path, *TRACK)["accepted"] == 3000
+    found = run.summary(path, *TRACK, "--map", "properties.long=unused", "--limit", "9", "--again", code=1)
+    assert (found["accepted"], found["rejected"]) == (0, 9)
+    first = refused(path)[0]
+    assert (first["reason"]["code"], first["rowIsCut"]) == ("too_large", True)
+    assert path.with_name("events.parquet.rejected.jsonl").stat().st_size < 2 * MIB
+
+
+@pytest.mark.anyio
+async def test_a_thread_that_reads_is_waited_for_when_its_reader_is_cancelled() -> None:
+    begun, free, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def blocks() -> Iterator[Block]:
+        yield Block(1, [b"1"])
+        begun.set()
+        free.wait(WAIT)
+        ended.set()
+        yield Block(2, [b"2"])
+
+    read: list[Block] = []
+
+    async def reader() -> None:
+        async for block in in_thread(blocks()):
+            read.append(block)
+
+    task = asyncio.create_task(reader())
+    await until(begun.is_set, 0.01)  # the loop goes on while the thread waits
+    task.cancel()
+    await asyncio.sleep(0)
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+    assert [block.first for block in read] == [1]
+
+
+@pytest.mark.anyio
+async def test_others_have_their_turn_while_rows_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"x\n" * 5000)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    plan = Plan(Route("", ""), manner=Manner(dry_run=True))
+    async with Segment(settings()) as segment:
+        task = asyncio.create_task(others())
+        with path.open("rb") as file:
+            done = await import_file(segment.means, path.name, file, plan, Places(None, None, path.name))
+        task.cancel()
+    assert done.counts.rejected == 5000
+    assert turns >= 100

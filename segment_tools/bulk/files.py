@@ -15,6 +15,7 @@ from segment_tools.bulk.mapping import NO_COLUMNS, Columns
 from segment_tools.bulk.naming import Naming, plain_name
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
+from segment_tools.bulk.reading import Reading, at_once
 from segment_tools.bulk.rejections import RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
@@ -83,9 +84,15 @@ def unwatched(_: Partition, __: Opened) -> None:
 
 
 async def import_file(
-    means: Means, name: str, file: BinaryIO, plan: Plan, places: Places, watch: Watch = unwatched
+    means: Means,
+    name: str,
+    file: BinaryIO,
+    plan: Plan,
+    places: Places,
+    watch: Watch = unwatched,
+    reading: Reading = at_once,
 ) -> Imported:
-    """Send the rows of an open file as messages.
+    """Send the rows of an open file as messages; `reading` says where they are read.
 
     Whatever ends it, the same call goes on where this one stopped, if there is a checkpoint: what was under way is sent
     again with the same messageIds.
@@ -101,7 +108,7 @@ async def import_file(
         kept = places.checkpoint if not (plan.manner.dry_run or settings.dry_run) else None
         checkpoint = Checkpoint(kept) if kept else None
         try:
-            return await _imported(means, source, rows, _dry(plan, means), places, checkpoint, watch)
+            return await _imported(means, source, rows, _dry(plan, means), places, checkpoint, watch, reading)
         finally:
             if checkpoint:
                 checkpoint.close()
@@ -119,6 +126,7 @@ async def _imported(
     places: Places,
     checkpoint: Checkpoint | None,
     watch: Watch,
+    reading: Reading,
 ) -> Imported:
     of, key = _identity(source, plan, means), places.name
     known = checkpoint.known(key) if checkpoint and not plan.again else None
@@ -144,7 +152,7 @@ async def _imported(
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
     watch(partition, source)
     try:
-        await partition.run(_limited(rows, plan.limit))
+        await partition.run(reading(_limited(rows, plan.limit)))
         state.finished = plan.limit is None
         keep(state)
     finally:

@@ -11,6 +11,9 @@ from pydantic_core import to_json
 from segment_tools.bulk.rows import Rejection
 from segment_tools.errors import NotConfigured, Problem
 
+_MOST_QUOTED_BYTES = 128 * 1024
+"""Ours: of a longer row only the beginning is quoted. A message may have 32 KB, and white space beside."""
+
 
 class RejectedRows:
     """Writes the file, which is made with the first row; only its owner may read it, since rows are people's data.
@@ -75,6 +78,8 @@ def as_json(rejection: Rejection) -> dict[str, Any]:
     found: dict[str, Any] = {"line": rejection.number, "reason": reason(first)}
     if more:
         found["more"] = [reason(each) for each in more]
+    if len(rejection.row) > _MOST_QUOTED_BYTES:
+        found["rowIsCut"] = True
     return {**found, "row": _row(rejection.row)}
 
 
@@ -85,8 +90,8 @@ def reason(problem: Problem) -> dict[str, str]:
 
 
 def _row(row: bytes) -> Any:
-    """The row as JSON where it is an object of JSON, else as text."""
-    text = row.decode("utf-8", "replace").rstrip("\r")
+    """The row as JSON where it is an object of JSON, else as text; of a long one the beginning."""
+    text = row[:_MOST_QUOTED_BYTES].decode("utf-8", "replace").rstrip("\r")
     try:
         found: object = json.loads(text, parse_constant=_refused)
         to_json(found)

@@ -1,5 +1,6 @@
 """Rows judged by the tools' rules: ready to be sent, or refused with the reason and the mend."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ from segment_tools.spec.parsing import parse_message
 
 MOST_ROW_BYTES = 1024 * 1024
 """Ours: what is longer is not read as a row. A message may have 32 KB, and white space beside."""
+
+_TURN_ROWS = 50
+"""Ours: after so many rows that take the full look, others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,10 @@ class Judge:
         found: list[Any] = self._plain.parts(block.first, block.rows, block.numbers)
         for at in block.unread.keys() & range(len(found)):  # its text may look like a message
             found[at] = None
-        for at, part in enumerate(found):
-            if part is None:
-                found[at] = await self._looked_at(block, at)
+        for count, at in enumerate([at for at, part in enumerate(found) if part is None], 1):
+            found[at] = await self._looked_at(block, at)
+            if count % _TURN_ROWS == 0:
+                await asyncio.sleep(0)  # a block may hold tens of thousands of refused rows
         return found
 
     async def _looked_at(self, block: Block, at: int) -> Part | Rejection | None:

@@ -46,7 +46,7 @@ class _Filling:
             problem = too_long()
         if problem:
             self.unread[len(self.texts)] = problem
-            text = text[:MOST_ROW_BYTES]
+            text = text[: MOST_ROW_BYTES + 1]
         self.numbers.append(number)
         self.texts.append(text)
         self.size += len(text)
@@ -298,7 +298,10 @@ class ParquetTable:
         self._arrow = arrow
         self._errors = (arrow.ArrowException, OSError)
         try:
-            self._file: Any = parquet.ParquetFile(file, pre_buffer=False, coerce_int96_timestamp_unit="us")
+            texts = _texts(parquet.ParquetFile(file, pre_buffer=False).schema)
+            self._file: Any = parquet.ParquetFile(
+                file, pre_buffer=False, coerce_int96_timestamp_unit="us", read_dictionary=texts
+            )
             self.columns: list[str] = list(self._file.schema_arrow.names)
         except (*self._errors, UnicodeDecodeError):
             raise NotConfigured("FILE", "The file is not Parquet.", hint="Name its format with --format.") from None
@@ -345,6 +348,15 @@ class ParquetTable:
             return cell.as_py()
         except (*self._errors, ArithmeticError, LookupError, ValueError):
             return UNREADABLE
+
+
+def _texts(schema: Any) -> list[str]:
+    """The columns of text: read as dictionaries, one that a file has once for all its rows is in memory once."""
+    columns = [schema.column(at) for at in range(len(schema))]
+    return [each.path for each in columns if each.physical_type == "BYTE_ARRAY" and each.logical_type.type in _TEXTS]
+
+
+_TEXTS = ("STRING", "JSON", "ENUM", "NONE")
 
 
 class _Unreadable:

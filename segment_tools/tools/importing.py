@@ -118,6 +118,7 @@ def _question(asked: ImportArguments, route: Route, file: BinaryIO) -> str:
 
 async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", progress: Progress) -> "Imported":
     from segment_tools.bulk.files import Places, import_file
+    from segment_tools.bulk.reading import in_thread
 
     if path in _running:
         hint = "Wait until that call has ended."
@@ -129,7 +130,7 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
 
     _running.add(path)
     try:
-        return await import_file(segment.means, path.name, file, plan, Places.beside(path), watch)
+        return await import_file(segment.means, path.name, file, plan, Places.beside(path), watch, in_thread)
     finally:
         _running.discard(path)
         for task in telling:
