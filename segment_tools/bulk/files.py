@@ -18,6 +18,7 @@ from segment_tools.bulk.mapping import NO_COLUMNS, Columns, kinds
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
+from segment_tools.bulk.reading import Reading, at_once
 from segment_tools.bulk.rejections import RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
@@ -121,9 +122,15 @@ def unwatched(_: Partition, __: Opened) -> None:
 
 
 async def import_file(
-    means: Means, name: str, file: BinaryIO, plan: Plan, places: Places, watch: Watch = unwatched
+    means: Means,
+    name: str,
+    file: BinaryIO,
+    plan: Plan,
+    places: Places,
+    watch: Watch = unwatched,
+    reading: Reading = at_once,
 ) -> Imported:
-    """Send the rows of an open file as messages.
+    """Send the rows of an open file as messages; `reading` says where they are read.
 
     Whatever ends it, the same call goes on where this one stopped, if there is a checkpoint: what was under way is sent
     again with the same messageIds.
@@ -141,7 +148,7 @@ async def import_file(
         kept = places.checkpoint if not (plan.manner.dry_run or settings.dry_run) else None
         checkpoint = Checkpoint(kept) if kept else None
         try:
-            return await _imported(means, source, table, _dry(plan, means), places, checkpoint, watch)
+            return await _imported(means, source, table, _dry(plan, means), places, checkpoint, watch, reading)
         finally:
             if checkpoint:
                 checkpoint.close()
@@ -159,6 +166,7 @@ async def _imported(
     places: Places,
     checkpoint: Checkpoint | None,
     watch: Watch,
+    reading: Reading,
 ) -> Imported:
     of, key = _identity(source, plan, means), places.name
     known = checkpoint.known(key) if checkpoint and not plan.again else None
@@ -188,7 +196,7 @@ async def _imported(
     watch(partition, source)
     begun: list[Block] = []
     try:
-        await partition.run(_noted(_limited(table.rows, plan.limit), begun))
+        await partition.run(reading(_noted(_limited(table.rows, plan.limit), begun)))
         _check_unchanged(of, source)
         state.finished = plan.limit is None
         keep(state)

@@ -185,7 +185,7 @@ def _joined(value: Any, before: Any) -> Any:
 def _read(target: Target, value: Any, column: str) -> Any:
     try:
         return _READERS[target.type](value)
-    except (ValueError, OverflowError, RecursionError):
+    except (ArithmeticError, RecursionError, TypeError, ValueError):
         where = f"column {printable(column)!r}" if column else "the value of --set"
         text = f"{target} is no {target.type or 'value that JSON has'}, in {where}."
         raise InvalidMessage(
@@ -198,13 +198,20 @@ _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCI
 
 def _number(value: Any) -> Any:
     if isinstance(value, int | float):
-        return int(value) if isinstance(value, bool) else value
+        return int(value) if isinstance(value, bool) else _finite(value)
     text = str(value)
     if not _NUMBER.fullmatch(text):
         raise ValueError
-    number = float(text)
+    number = _finite(float(text))
     whole = re.fullmatch(r"\s*[+-]?\d{1,300}\s*", text, re.ASCII)
     return int(text) if whole else number
+
+
+def _finite(value: float) -> float:
+    """The number; ValueError for one that JSON has not, which would become null."""
+    if not isinstance(value, int) and not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def _boolean(value: Any) -> Any:
@@ -218,7 +225,7 @@ def _boolean(value: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else _plain(value)
+    return _plain(json.loads(value) if isinstance(value, str) else value)
 
 
 def _text(value: Any) -> str:
@@ -227,31 +234,33 @@ def _text(value: Any) -> str:
 
 
 def _epoch(value: Any) -> str:
-    seconds = float(value)
-    if not math.isfinite(seconds):
-        raise ValueError
+    seconds = _finite(float(value))
     return iso_utc(datetime.fromtimestamp(seconds / 1000 if abs(seconds) >= _MILLISECONDS else seconds, UTC))
 
 
 def _plain(value: Any) -> Any:
     """The value as JSON has it: moments as ISO 8601, one without a zone as UTC; decimals as numbers."""
     match value:
-        case datetime():
-            return iso_utc(value if value.tzinfo else value.replace(tzinfo=UTC))
         case date():
-            return value.isoformat()
-        case Decimal():
-            return int(value) if value == value.to_integral_value() else float(value)
+            return _moment(value)
+        case Decimal() if value == value.to_integral_value():
+            return int(value)
         case dict():
             return {str(name): _plain(below) for name, below in cast("dict[Any, Any]", value).items()}
         case list() | tuple():
             return [_plain(below) for below in cast("list[Any]", value)]
-        case float() if not math.isfinite(value):
-            raise ValueError
-        case str() | int() | float() | None:
+        case float() | Decimal():
+            return _finite(float(value))
+        case str() | int() | None:
             return cast("Any", value)
         case _:
             raise ValueError
+
+
+def _moment(value: date) -> str:
+    if not isinstance(value, datetime):
+        return value.isoformat()
+    return iso_utc(value if value.tzinfo else value.replace(tzinfo=UTC))
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {

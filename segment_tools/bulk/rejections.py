@@ -18,6 +18,8 @@ if sys.platform != "win32":
     import fcntl
 
 _OURS = {"line", "reason", "row"}
+_MOST_QUOTED_BYTES = 128 * 1024
+"""Ours: of a longer row only the beginning is quoted. A message may have 32 KB, and white space beside."""
 
 
 class RejectedRows:
@@ -133,6 +135,8 @@ def as_json(rejection: Rejection) -> dict[str, Any]:
     found: dict[str, Any] = {"line": rejection.number, "reason": reason(first)}
     if more:
         found["more"] = [reason(each) for each in more]
+    if len(rejection.row) > _MOST_QUOTED_BYTES:
+        found["rowIsCut"] = True
     return {**found, "row": _row(rejection.row)}
 
 
@@ -143,8 +147,8 @@ def reason(problem: Problem) -> dict[str, str]:
 
 
 def _row(row: bytes) -> Any:
-    """The row as JSON where it is an object of JSON, else as text."""
-    text = row.decode("utf-8", "replace").rstrip("\r")
+    """The row as JSON where it is an object of JSON, else as text; of a long one the beginning."""
+    text = row[:_MOST_QUOTED_BYTES].decode("utf-8", "replace").rstrip("\r")
     try:
         found: object = json.loads(text, parse_constant=_refused)
         to_json(found)

@@ -1,5 +1,6 @@
 """Rows judged by the tools' rules: ready to be sent, or refused with the reason and the mend."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ from segment_tools.spec.parsing import parse_message
 
 MOST_ROW_BYTES = 1024 * 1024
 """Ours: what is longer is not read as a row. A message may have 32 KB, and white space beside."""
+
+_TURN_ROWS = 50
+"""Ours: after so many rows that take the full look, others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +89,26 @@ class Judge:
     async def parts(self, block: Block) -> tuple[list[Part], list[Rejection], int]:
         """What is ready to be sent, what is refused, and how many rows are blank."""
         found = self._plain.parts(block.first, block.rows, block.numbers)
+        for at in block.unread.keys() & range(len(found)):  # its text may look like a message
+            found[at] = None
         refused: list[Rejection] = []
-        for at in [at for at, part in enumerate(found) if part is None]:
+        for count, at in enumerate([at for at, part in enumerate(found) if part is None], 1):
             looked = await self._looked_at(block, at)
             if isinstance(looked, Rejection):
                 refused.append(looked)
             else:
                 found[at] = looked
+            if count % _TURN_ROWS == 0:
+                await asyncio.sleep(0)  # a block may hold tens of thousands of refused rows
         parts = [part for part in found if part is not None]
         return parts, refused, len(found) - len(parts) - len(refused)
 
     async def _looked_at(self, block: Block, at: int) -> Part | Rejection | None:
         row, number = block.rows[at], block.number(at)
-        if not row or row.isspace():
-            return None
         if problem := block.unread.get(at):
             return Rejection(number, (problem,), block.original(at))
+        if not row or row.isspace():
+            return None
         try:
             return await self.full(number, row)
         except InvalidMessage as error:

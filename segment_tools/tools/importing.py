@@ -149,6 +149,7 @@ def _question(asked: ImportArguments, route: Route, file: BinaryIO) -> str:
 
 async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", progress: Progress) -> "Imported":
     from segment_tools.bulk.files import Places, import_file
+    from segment_tools.bulk.reading import in_thread
 
     if path in _running:
         hint = "Wait until that call has ended."
@@ -161,7 +162,7 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
     _running.add(path)
     try:
         places = Places.beside(path, dry_run=plan.manner.dry_run)
-        return await import_file(segment.means, path.name, file, plan, places, watch)
+        return await import_file(segment.means, path.name, file, plan, places, watch, in_thread)
     finally:
         _running.discard(path)
         for task in telling:
