@@ -308,6 +308,7 @@ class ParquetTable:
             raise NotConfigured("FILE", "The package that reads Parquet is not installed.", hint=hint) from None
         self._arrow = arrow
         self._errors = (arrow.ArrowException, OSError)
+        self._unreadable = (*self._errors, ArithmeticError, LookupError, ValueError)
         try:
             texts = _texts(parquet.ParquetFile(file, pre_buffer=False).schema)
             self._file: Any = parquet.ParquetFile(
@@ -339,9 +340,23 @@ class ParquetTable:
             raise NotConfigured("FILE", text, hint="Get the whole file, and go on.") from None
 
     def _read(self, batch: Any) -> Iterator[dict[str, Any]]:
-        columns = [self._exact(column) for column in batch.columns]
-        for at in range(batch.num_rows):  # one after the other: a few bytes of a file may stand for rows of megabytes
-            yield {name: self._value(column[at]) for name, column in zip(self.columns, columns, strict=True)}
+        columns = [self._values(self._exact(column)) for column in batch.columns]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(self.columns, values, strict=True))
+
+    def _values(self, column: Any) -> Iterable[Any]:
+        """The column's values: all at once where they are known to be small or shared, else one after the other."""
+        types = self._arrow.types
+        texts = types.is_dictionary(column.type)
+        if types.is_nested(column.type) or (texts and len(column.dictionary) > _AT_ONCE):
+            return map(self._value, column)
+        try:
+            if not texts:
+                return column.to_pylist()
+            known = column.dictionary.to_pylist()
+            return [None if at is None else known[at] for at in column.indices.to_pylist()]
+        except self._unreadable:
+            return map(self._value, column)
 
     def _exact(self, column: Any) -> Any:
         """Moments in microseconds and in UTC, as Python and JSON have them, whatever the file has them in."""
@@ -357,7 +372,7 @@ class ParquetTable:
     def _value(self, cell: Any) -> Any:
         try:
             return cell.as_py()
-        except (*self._errors, ArithmeticError, LookupError, ValueError):
+        except self._unreadable:
             return UNREADABLE
 
 
