@@ -15,7 +15,7 @@ from support import WAIT, arrived, mcp, rows, settings, until
 
 from segment_tools import Segment, Settings, dispatch
 from segment_tools.sandbox.run import Sandbox
-from segment_tools.tools import TOOLS, definition, offered
+from segment_tools.tools import TOOLS, definition, importing, offered
 
 pytestmark = pytest.mark.anyio
 TOOL = "segment_import_file"
@@ -69,9 +69,13 @@ async def test_a_file_is_imported_with_counts_progress_and_the_first_rejections(
     assert told
 
 
-async def test_progress_grows_with_what_was_acknowledged(sandbox: Sandbox, folder: Path) -> None:
-    written(folder / "events.jsonl", [message(number) for number in range(20_000)])
-    sandbox.fault(kind="slow", seconds=0.4, path="/v1/batch", times=None)
+async def test_progress_grows_with_what_was_acknowledged(
+    sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "_PROGRESS_SECONDS", 0.05)
+    # Of one user, so that one request goes after the other.
+    written(folder / "events.jsonl", [{**message(number), "userId": "one"} for number in range(20_000)])
+    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", times=None)
     told: list[tuple[float, float]] = []
 
     async def progress(done: float, total: float | None, text: str | None) -> None:

@@ -316,7 +316,7 @@ def test_a_refused_key_fails_the_task_with_our_text_and_no_secret_anywhere(
         frame = orders(spark, 20, 1).withColumn("customer", sf.lit("ada@example.com"))
         write = writing("refused", at(sandbox))
         assert KEY not in repr(write)
-        with pytest.raises(PythonException, match="Check the write key") as error:
+        with pytest.raises(PythonException, match="check the write key") as error:
             frame.foreachPartition(write)
     assert "Unauthorized" in str(error.value)
     logged = waited_for(
