@@ -86,7 +86,8 @@ async def test_progress_grows_with_what_was_acknowledged(
         await client.call_tool(TOOL, {"file": "events.jsonl"}, progress_callback=progress)
     assert len(told) > 1
     assert all(before < after for (before, _), (after, _) in pairwise(told))
-    assert all(done <= accepted + 0.05 for done, accepted in told)
+    # A block of rows, or two, may be read and not yet counted.
+    assert all(done <= accepted + 0.2 for done, accepted in told), told
 
 
 async def test_the_tool_is_listed_only_with_a_folder(folder: Path) -> None:
