@@ -1,7 +1,7 @@
 """What became of rows, in numbers: as they grow, for a checkpoint, and in the end."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Self
@@ -50,6 +50,13 @@ class Counts:
             self.accepted += number
             for code in view.codes:
                 self.warnings[code] += number
+
+    def lines(self) -> Iterator[str]:
+        """For people: how many messages of which kind, and how many have which warning."""
+        for (kind, event), number in self.kinds.most_common():
+            yield f"  {number:>12,}  {kind} {event}".rstrip()
+        for code, number in self.warnings.most_common():
+            yield f"  {number:>12,}  warning {code}"
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON, for a checkpoint."""

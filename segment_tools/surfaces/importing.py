@@ -313,10 +313,7 @@ def _lines(name: str, done: Imported, plan: Plan) -> Iterator[str]:
     what = "would be sent" if plan.manner.dry_run else "accepted"
     resumed = f", the first {done.resumed:,} rows before" if done.resumed else ""
     yield f"{name}: {counts.rows:,} rows, {counts.accepted:,} {what}, {counts.rejected:,} rejected{resumed}"
-    for (kind, event), number in counts.kinds.most_common():
-        yield f"  {number:>12,}  {kind} {event}".rstrip()
-    for code, number in counts.warnings.most_common():
-        yield f"  {number:>12,}  warning {code}"
+    yield from counts.lines()
     for each in done.first[:SHOWN_ROWS]:
         yield f"  row {each.number:,}: {each.problems[0]}"
     if done.rejected:

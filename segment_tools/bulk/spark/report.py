@@ -144,10 +144,7 @@ class Report:
         )
         if self.resumed:
             yield f"  {self.resumed:>12,}  rows were done with before"
-        for (kind, event), number in counts.kinds.most_common():
-            yield f"  {number:>12,}  {kind} {event}".rstrip()
-        for code, number in counts.warnings.most_common():
-            yield f"  {number:>12,}  warning {code}"
+        yield from counts.lines()
         for each in self.rejections[:_SHOWN]:
             yield f"  {each}"
         if self.unused:
