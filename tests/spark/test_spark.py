@@ -131,7 +131,7 @@ def test_a_lost_attempt_is_gone_on_with_from_its_checkpoint(
     assert (counts.rows, counts.accepted, counts.rejected) == (4000, 3958, 42)
     assert report.resumed > 0
     lines = [json.loads(line) for path in sorted((tmp_path / "r").iterdir()) for line in path.read_text().splitlines()]
-    assert sorted(each["row"]["properties"]["order_id"] for each in lines) == list(range(7, 4000, 97))
+    assert sorted(each["row"]["order"] for each in lines) == list(range(7, 4000, 97))
     assert {path.name for path in (tmp_path / "r").iterdir()} == {"part-00000.jsonl", "part-00001.jsonl"}
 
     again = Report(spark)
@@ -506,9 +506,9 @@ OWN = StructType([StructField("messageId", StringType()), StructField("extra", M
     ("values", "says"),
     [
         ({"name": " "}, "The import has no name"),
-        ({"map": {"userid": "customer"}}, "Did you mean 'userId'"),
-        ({"map": {"userId": "custmer"}, "schema": SCHEMA}, "Did you mean 'customer'"),
-        ({"id": "nr", "schema": SCHEMA}, "There is no column 'nr'. The columns are order"),
+        ({"map": {"userid": "customer"}}, "did you mean 'userId'"),
+        ({"map": {"userId": "custmer"}, "schema": SCHEMA}, "did you mean 'customer'"),
+        ({"id": "nr", "schema": SCHEMA}, "There is no column 'nr'; the columns are order"),
         ({"schema": TWICE}, "Two columns are named 'userId'"),
         ({"id": "messageId", "schema": OWN}, "The rows have messageIds"),
         ({"checkpoints": "s3://bucket/folder"}, "is an address (s3://), not a folder"),
@@ -516,7 +516,7 @@ OWN = StructType([StructField("messageId", StringType()), StructField("extra", M
         ({"settings": settings(read_only="true")}, "SEGMENT_READ_ONLY is on"),
         (
             {"settings": Settings.from_env(environ={})},
-            "No write key is configured. Set it in the executors' environment",
+            "No write key is configured; set it in the executors' environment",
         ),
         ({"settings": settings(), "env_file": ".env"}, "settings= and env_file= exclude each other"),
         ({"settings": settings(), "source": "web"}, "source is not a configured one"),
@@ -538,5 +538,5 @@ def test_rows_of_no_dataframe_are_told(sandbox: Sandbox) -> None:
 def test_an_unusable_folder_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for values in ({"checkpoints": tmp_path / "file"}, {"rejected": tmp_path / "file"}):
-        with pytest.raises(NotConfigured, match="Name a folder that every executor can read and write"):
+        with pytest.raises(NotConfigured, match="name a folder that every executor can read and write"):
             writing("folder", at(sandbox), **values)(iter(made(3)))

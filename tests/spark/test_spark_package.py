@@ -35,4 +35,4 @@ try:
 except NotConfigured as error:
     print(error)
 """
-    assert _ran(program, environ) == "The package pyspark is not installed. pip install 'segment-tools[spark]'\n"
+    assert _ran(program, environ) == "The package pyspark is not installed; pip install 'segment-tools[spark]'\n"
