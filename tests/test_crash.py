@@ -243,5 +243,4 @@ async def test_what_was_answered_arrives_once_and_in_order_though_servers_are_ki
         assert ids == sorted(ids, key=lambda message_id: order[message_id])
     again = len(rows(sandbox)) - len(came)
     print(f"{kind}: {len(answered)} messages answered, {raging.told}, {again} arrived again")
-    # Of which there is how much depends on how fast the servers start; that nothing was tried shall not go unseen.
-    assert min(raging.told["accepted"] + raging.told["queued"], raging.told["unanswered"], again) > 0
+    assert min(raging.told["accepted"], raging.told["queued"], raging.told["unanswered"], again) > 0
