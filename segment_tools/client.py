@@ -24,7 +24,7 @@ from segment_tools.plan_source import PlanSource
 from segment_tools.reading import ProfilePage, Profiles
 from segment_tools.receipt import Receipt
 from segment_tools.reception import Reception
-from segment_tools.sending import Means, Messages, Sender, route_of
+from segment_tools.sending import Admit, Means, Messages, Sender, route_of
 from segment_tools.services import PROFILES, SOURCE_SETTINGS
 from segment_tools.settings import Settings
 from segment_tools.spec.advice import Quiet
@@ -273,13 +273,20 @@ class Segment:
             raise NotConfigured("SEGMENT_INBOX", str(error)) from None
 
     async def send(
-        self, message: AnyMessage, *, source: str | None = None, write_key: str | None = None, call: str | None = None
+        self,
+        message: AnyMessage,
+        *,
+        source: str | None = None,
+        write_key: str | None = None,
+        call: str | None = None,
+        admit: Admit | None = None,
     ) -> Receipt:
         """Send one message to the path of its type, or with an outbox see to it that it is sent.
 
         `source` is a name from `SEGMENT_SOURCES`; `write_key` goes before every configured key, and is not kept in an
         outbox. `call` is what repeats of the same call have in common, for `SEGMENT_DERIVE_MESSAGE_ID`. The message of
-        a messageId that was accepted within the last 24 hours is not sent again: its first result is returned.
+        a messageId that was accepted within the last 24 hours is not sent again: its first result is returned. `admit`
+        has the last word before anything leaves: it may raise.
 
         Raises:
             InvalidMessage: Segment would drop it; nothing was sent. PlanViolation: it departs from the tracking plan.
@@ -287,7 +294,8 @@ class Segment:
             Rejected, Unavailable: with `receipt`, which tells the messageId to try again with.
         """
         route = partial(route_of, self.settings, source, write_key)
-        return await self._sender.send([message], [None], _single, route, _repeatable(call, source, write_key))
+        repeatable = _repeatable(call, source, write_key)
+        return await self._sender.send([message], [None], _single, route, repeatable, admit)
 
     async def send_batch(
         self,
@@ -296,6 +304,7 @@ class Segment:
         source: str | None = None,
         write_key: str | None = None,
         call: str | None = None,
+        admit: Admit | None = None,
     ) -> Receipt:
         """Send messages to `/v1/batch`, in order, in as few requests as Segment's limits allow.
 
@@ -311,15 +320,8 @@ class Segment:
         _refuse_none(messages)
         route = partial(route_of, self.settings, source, write_key)
         indices = list(range(len(messages)))
-        return await self._sender.send(messages, indices, wire.batches, route, _repeatable(call, source, write_key))
-
-    def vetted(self, messages: Sequence[AnyMessage], *, indexed: bool) -> list[AnyMessage]:
-        """The messages as they may be shown to a person who is asked, or named: redacted, and without secrets.
-
-        Raises:
-            InvalidMessage: what the settings have against them.
-        """
-        return self._sender.vetted(messages, list(range(len(messages))) if indexed else [None] * len(messages))
+        repeatable = _repeatable(call, source, write_key)
+        return await self._sender.send(messages, indices, wire.batches, route, repeatable, admit)
 
     async def preview(self, message: AnyMessage) -> Receipt:
         """What a dry run of `send` answers, under any settings; nothing is sent or kept, and no key is needed.

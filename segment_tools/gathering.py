@@ -16,7 +16,7 @@ from segment_tools.errors import SegmentError, Unavailable, Undelivered
 from segment_tools.spec import limits
 from segment_tools.spec.timestamps import iso_utc
 
-AT_ONCE = 4
+AT_ONCE = 1
 """Ours: how many requests to a source are under way before calls wait for each other. One alone makes the largest
 batches, and one that hangs would hold up every call."""
 

@@ -64,9 +64,8 @@ class Asked:
     session: str = ""
     source: str | None = None
     confirm: Confirm | None = None
-    proof: Callable[[], Awaitable[object]] | None = None
-    """Raises what sending would refuse them for: a person is not asked for what cannot be sent."""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    """The call's own."""
 
 
 class Guard:
@@ -82,24 +81,22 @@ class Guard:
         self._server = _Window(together) if together else None
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
-    async def admit(self, asked: Asked) -> None:
-        """Return once the messages may be sent, and count them.
+    async def admit(self, asked: Asked) -> bool:
+        """Return once the messages may be sent, and count them; whether a person was asked.
 
         Raises:
             InvalidMessage: messages that are not allowed, by index, or one that repeats those before it.
-            SegmentError: that of the proof, where a person would be asked.
             Refused: too many in a minute, or a person must agree and has not.
         """
         if self._named and (problems := self.forbidden(asked)):
             raise InvalidMessage(problems)
-        if self.asks(asked):
+        if asks := self.asks(asked):
             if self._counted:
                 self._checked(asked)
-            if asked.proof:
-                await asked.proof()
-            await agreed(_question(asked, self._showable(asked)), asked.confirm)
+            await agreed(self._question(asked), asked.confirm)
         if self._counted:
             self._count(asked, *self._checked(asked))
+        return asks
 
     async def admit_action(self, tool: str, text: str, confirm: Confirm | None) -> None:
         """Return once an action that sends no message of its own may be done.
@@ -145,6 +142,9 @@ class Guard:
         if self._confirmed.has_tool(asked.tool):
             return list(range(len(asked.messages)))
         return [index for index, message in enumerate(asked.messages) if self._confirmed.has(message)]
+
+    def _question(self, asked: Asked) -> str:
+        return _question(asked, self._showable(asked), (*self._settings.secrets, *asked.keys))
 
     def _showable(self, asked: Asked) -> list[int]:
         """The places of the messages that a person must agree to, those that cannot be undone first.
@@ -409,7 +409,7 @@ def _named(message: AnyMessage) -> str:
     )
 
 
-def _question(asked: Asked, shown: Sequence[int]) -> str:
+def _question(asked: Asked, shown: Sequence[int], secrets: Sequence[str]) -> str:
     """What a person is asked: what would be sent and where to, in few lines, first what the question is about."""
     counts = Counter(message.type for message in asked.messages)
     where = f", source {printable(asked.source)}" if asked.source else ""
@@ -417,8 +417,8 @@ def _question(asked: Asked, shown: Sequence[int]) -> str:
     first = "Send this message" if number == 1 else f"Send these {number:,} messages"
     lines = [f"{first} to Segment{where}?"]
     if number > 1:
-        lines.append(_counted(asked))
-    lines += [_line(asked, index, whole=place < SHOWN) for place, index in enumerate(shown[:MOST_LISTED])]
+        lines.append(_counted(asked, secrets))
+    lines += [_line(asked, index, secrets, whole=place < SHOWN) for place, index in enumerate(shown[:MOST_LISTED])]
     if number > len(shown[:MOST_LISTED]):
         lines.append(f"and {number - len(shown[:MOST_LISTED]):,} more that are not shown")
     if "alias" in counts:
@@ -426,21 +426,21 @@ def _question(asked: Asked, shown: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _counted(asked: Asked) -> str:
+def _counted(asked: Asked, secrets: Sequence[str]) -> str:
     """How many messages of which kinds and events, and of how many people."""
     kinds = Counter(f"track {each.event}" if isinstance(each, Track) else each.type for each in asked.messages)
     people = len({(each.user_id, each.anonymous_id) for each in asked.messages})
     shown = kinds.most_common(SHOWN_KINDS)
-    named = [f"{count:,} {printable(hidden(kind, asked.secrets))}" for kind, count in shown]
+    named = [f"{count:,} {printable(hidden(kind, secrets))}" for kind, count in shown]
     more = [f"{len(kinds) - SHOWN_KINDS:,} kinds more"] if len(kinds) > SHOWN_KINDS else []
     return f"{', '.join([*named, *more])}; of {people:,} {'person' if people == 1 else 'people'}"
 
 
-def _line(asked: Asked, index: int, *, whole: bool) -> str:
+def _line(asked: Asked, index: int, secrets: Sequence[str], *, whole: bool) -> str:
     """One message: all of its fields, each as far as there is room, or only what is never cut."""
     message = asked.messages[index]
     fields = {key: value for key, value in message.as_dict().items() if key in WHOLE or (whole and key != "type")}
-    told = ", ".join(f"{key} {_told(key, hidden_in(value, asked.secrets))}" for key, value in fields.items())
+    told = ", ".join(f"{key} {_told(key, hidden_in(value, secrets))}" for key, value in fields.items())
     place = f"[{index}] " if asked.indexed else ""
     return f"{place}{message.type}: {told}"
 

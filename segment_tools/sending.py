@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -47,6 +47,11 @@ from segment_tools.stamping import Derive, Stamped, derived, stamped
 Messages = Sequence[Mapping[str, Any]]
 ToRequests = Callable[[Messages, str, str | None], list[wire.Request]]
 """The requests that carry stamped messages in order, sent at the given time, with the write key in them or not."""
+
+Admit = Callable[[Sequence[AnyMessage]], Awaitable[bool]]
+"""Told the messages of a call that could be sent now, redacted and without secrets, as they may be shown to a person.
+
+It raises what keeps them from being sent, and says whether it waited for somebody."""
 
 _ACCEPTED_STATUS, _ACCEPTED_BODY = 200, {"success": True}
 """Segment's answer to what it takes, for those who ask again."""
@@ -138,10 +143,11 @@ class Sender:
         to_requests: ToRequests,
         route: Callable[[], Route],
         call: str | None,
+        admit: Admit | None,
     ) -> Receipt:
         """See `Segment.send`. `call` is what a repeat of the same call has in common with it, if anything."""
         with telemetry.sending(len(messages), self._outside.monotonic) as watched:
-            return watched.done(await self._sent(messages, indices, to_requests, route, call, watched))
+            return watched.done(await self._sent(messages, indices, to_requests, route, call, admit, watched))
 
     async def _sent(
         self,
@@ -150,31 +156,32 @@ class Sender:
         to_requests: ToRequests,
         route: Callable[[], Route],
         call: str | None,
+        admit: Admit | None,
         watched: telemetry.Call,
     ) -> Receipt:
         now = self._outside.now()
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
-        done, remarks = await self._prepared(messages, indices, replace(self._outside, now=lambda: now), derive)
+        redacted = [self._redaction.of(message) for message in messages]
+        done, remarks = await self._prepared(redacted, indices, now, self._outside.new_id, derive)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
-            return self._unsent(receipt, done, to_requests, now)
+            receipt = self._unsent(receipt, done, to_requests, now)
+            if admit is not None:
+                await admit(redacted)
+            return receipt
+        pack = partial(self._packed, to_requests, iso_utc(now), found := route())
+        requests = pack(done)
+        if admit is not None and await admit(redacted):
+            pack = partial(self._packed, to_requests, iso_utc(self._outside.now()), found)
+            requests = pack(done)
         if self._ending is not None:
             raise _with_receipt(_ending(), receipt)
-        pack = partial(self._packed, to_requests, iso_utc(now), found := route())
-        job = _Job(done, pack(done), pack, found, receipt, watched)
+        job = _Job(done, requests, pack, found, receipt, watched)
         named = [each.message_id for each in done if each.named]
         if not named:
             return await self._once(job)
         async with self._alone(named):
             return await self._once(job)
-
-    def vetted(self, messages: Sequence[AnyMessage], indices: Sequence[int | None]) -> list[AnyMessage]:
-        """See `Segment.vetted`. They are no messages to send: what is hashed already would be hashed again."""
-        redacted = [self._redaction.of(message) for message in messages]
-        found = zip(map(self._problems, (message.as_dict() for message in redacted)), indices, strict=True)
-        if problems := [replace(problem, index=index) for each, index in found for problem in each]:
-            raise InvalidMessage(problems)
-        return redacted
 
     @property
     def secrets(self) -> Secrets:
@@ -186,21 +193,23 @@ class Sender:
         """Which warnings are not given."""
         return self._quiet()
 
-    async def ready(self, message: AnyMessage, derive: Derive, outside: Surroundings) -> tuple[Stamped, list[Warned]]:
-        """One message of many as it may leave, and what is to be said of it; `outside` says the time, and makes ids.
+    async def ready(
+        self, message: AnyMessage, now: datetime, new_id: Callable[[], str], derive: Derive
+    ) -> tuple[Stamped, list[Warned]]:
+        """One message of many as it may leave, and what is to be said of it.
 
         Raises:
             InvalidMessage: `send` would, too.
         """
-        done, remarks = await self._prepared([message], [None], outside, derive)
+        done, remarks = await self._prepared([self._redaction.of(message)], [None], now, new_id, derive)
         return done[0], remarks
 
     async def preview(
         self, messages: Sequence[AnyMessage], indices: Sequence[int | None], to_requests: ToRequests
     ) -> Receipt:
         """What a dry run of the same call answers, under any settings: without a key, and nothing is kept of it."""
-        now = self._outside.now()
-        done, remarks = await self._prepared(messages, indices, replace(self._outside, now=lambda: now), None)
+        now, redacted = self._outside.now(), [self._redaction.of(message) for message in messages]
+        done, remarks = await self._prepared(redacted, indices, now, self._outside.new_id, None)
         receipt = Receipt("dry_run", tuple(each.fields for each in done), warnings=tuple(remarks))
         return self._unsent(receipt, done, to_requests, now)
 
@@ -215,25 +224,27 @@ class Sender:
 
     async def _prepared(
         self,
-        messages: Sequence[AnyMessage],
+        redacted: Sequence[AnyMessage],
         indices: Sequence[int | None],
-        outside: Surroundings,
+        now: datetime,
+        new_id: Callable[[], str],
         derive: Derive | None,
     ) -> tuple[list[Stamped], list[Warned]]:
         """The messages as they may leave: nothing but this is sent, kept, remembered, logged or shown."""
         generate = self._settings.anonymous_id == "generate"
-        redacted = [self._redaction.of(message) for message in messages]
         done, remarks = stamped(
             redacted,
             indices,
-            outside,
-            outside.now(),
+            now,
+            new_id,
             anonymous=generate,
             derive=derive,
             judge=self._problems,
             quiet=self._quiet(),
         )
         departures = await self._held_to_plan(done)
+        if not departures:
+            return done, remarks
         told = {(each.field, each.index) for each in departures}
         # What the plan says of a field goes before what is good practice in general.
         return done, [each for each in remarks if (each.field, each.index) not in told] + departures

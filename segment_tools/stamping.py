@@ -9,7 +9,6 @@ from typing import Any
 from pydantic_core import to_json
 
 from segment_tools import wire
-from segment_tools.attempts import Surroundings
 from segment_tools.errors import InvalidMessage, Problem
 from segment_tools.receipt import Warned
 from segment_tools.spec.advice import Quiet, warnings
@@ -51,8 +50,8 @@ class Stamped:
 def stamped(
     messages: Sequence[AnyMessage],
     indices: Sequence[int | None],
-    outside: Surroundings,
     now: datetime,
+    new_id: Callable[[], str],
     *,
     anonymous: bool,
     derive: Derive | None,
@@ -77,9 +76,9 @@ def stamped(
         if not message.identified:
             if not anonymous:
                 problems.append(replace(no_identity(), index=index))
-            fields["anonymousId"] = outside.new_id()
+            fields["anonymousId"] = new_id()
             remarks.append(_generated(index))
-        made = message.message_id or (derive(digest, at) if derive else outside.new_id())
+        made = message.message_id or (derive(digest, at) if derive else new_id())
         timestamp = wire_timestamp(message.timestamp) if message.timestamp else iso_utc(now)
         named = message.message_id is not None or derive is not None
         done.append(Stamped(wire.stamped(fields, made, timestamp), digest, index, named))

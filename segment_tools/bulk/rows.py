@@ -129,8 +129,10 @@ class Judge:
         def derive(_: str, __: int) -> str:
             return name
 
-        outside = replace(self._outside, new_id=lambda: f"anon-{blake2b(name.encode(), digest_size=16).hexdigest()}")
-        stamped, remarks = await self._sender.ready(message, derive, outside)
+        def anonymous() -> str:
+            return f"anon-{blake2b(name.encode(), digest_size=16).hexdigest()}"
+
+        stamped, remarks = await self._sender.ready(message, self._outside.now(), anonymous, derive)
         part = wire.encoded(stamped.fields)
         if problem := wire.too_large(part, stamped.fields, None):
             raise TooLarge([problem])

@@ -38,7 +38,8 @@ class _Message(Arguments):
 
     def as_dict(self) -> dict[str, Any]:
         """The message in Segment's camelCase, without absent fields; its objects are the message's own, not copies."""
-        return {alias: value for name, alias in _names(type(self)) if (value := getattr(self, name)) is not None}
+        fields = self.__dict__  # faster than its attributes, and this is asked of each message several times
+        return {alias: value for name, alias in _names(type(self)) if (value := fields[name]) is not None}
 
 
 ORDER = (

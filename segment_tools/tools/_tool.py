@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast, get_type_hints
 
 from pydantic import BaseModel
@@ -14,7 +14,6 @@ from pydantic_core import core_schema
 from segment_tools.client import Segment
 from segment_tools.guard import Asked, Confirm, Origin
 from segment_tools.receipt import Receipt
-from segment_tools.sending import route_of
 from segment_tools.settings import Settings
 from segment_tools.spec.messages import ORDER, AnyMessage
 from segment_tools.tools._answer import Answer, Progress, untold
@@ -38,27 +37,23 @@ class Caller:
     origin: Origin = field(default=Origin(), repr=False)
     confirm: Confirm | None = field(default=None, repr=False)
 
-    async def admitted(self, segment: Segment, messages: Sequence[AnyMessage], *, indexed: bool = False) -> None:
-        """Return once the server's limits, and a person where one must, let the messages go."""
-
-        async def proof() -> None:
-            route_of(segment.settings, self.source, self.write_key)
-            await (segment.preview_batch(messages) if indexed else segment.preview(messages[0]))
-
-        secrets = (*segment.settings.secrets, *([self.write_key] if self.write_key else []))
-        vetted = segment.vetted(messages, indexed=indexed)
-        asked = Asked(self.tool, vetted, indexed, self.origin.session, self.source, self.confirm, proof, secrets)
-        await segment.guard.admit(asked)
+    async def admit(self, segment: Segment, messages: Sequence[AnyMessage], *, indexed: bool = False) -> bool:
+        """Return once the server's limits, and a person where one must, let them go: see `sending.Admit`."""
+        own = (self.write_key,) if self.write_key else ()
+        asked = Asked(self.tool, messages, indexed, self.origin.session, self.source, self.confirm, own)
+        return await segment.guard.admit(asked)
 
     async def send(self, segment: Segment, message: AnyMessage) -> Receipt:
         """Send the message where the caller wants it."""
-        await self.admitted(segment, [message])
-        return await segment.send(message, source=self.source, write_key=self.write_key, call=self.call_id)
+        admit = partial(self.admit, segment)
+        return await segment.send(message, source=self.source, write_key=self.write_key, call=self.call_id, admit=admit)
 
     async def send_batch(self, segment: Segment, messages: Sequence[AnyMessage]) -> Receipt:
         """Send the messages where the caller wants them."""
-        await self.admitted(segment, messages, indexed=True)
-        return await segment.send_batch(messages, source=self.source, write_key=self.write_key, call=self.call_id)
+        admit = partial(self.admit, segment, indexed=True)
+        return await segment.send_batch(
+            messages, source=self.source, write_key=self.write_key, call=self.call_id, admit=admit
+        )
 
 
 Run = Callable[[Any, Segment, Caller], Awaitable[Receipt | Answer]]

@@ -104,7 +104,7 @@ async def segment_test_connection(arguments: ConnectionArguments, segment: Segme
     {"level": "probe"}
     """
     if arguments.level == "send" and not segment.settings.read_only:
-        await caller.admitted(segment, [segment.test_event])
+        await caller.admit(segment, [segment.test_event])
     return shown(await segment.check(arguments.level or "probe"))
 
 
