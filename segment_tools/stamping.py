@@ -69,6 +69,7 @@ def stamped(
     remarks: list[Warned] = []
     done: list[Stamped] = []
     first_at: dict[str, int | None] = {}
+    at_now = iso_utc(now)
     for at, (message, index) in enumerate(zip(messages, indices, strict=True)):
         fields = message.as_dict()
         digest = _digest(fields)
@@ -79,7 +80,7 @@ def stamped(
             fields["anonymousId"] = new_id()
             remarks.append(_generated(index))
         made = message.message_id or (derive(digest, at) if derive else new_id())
-        timestamp = wire_timestamp(message.timestamp) if message.timestamp else iso_utc(now)
+        timestamp = wire_timestamp(message.timestamp) if message.timestamp else at_now
         named = message.message_id is not None or derive is not None
         done.append(Stamped(wire.stamped(fields, made, timestamp), digest, index, named))
         if made in first_at:

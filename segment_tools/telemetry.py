@@ -7,7 +7,7 @@ import logging
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -165,19 +165,24 @@ def _fail(span: Span, kind: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-@contextmanager
 def _spanned(
     name: str,
     kind: SpanKind,
     attributes: Mapping[str, str | int],
     context: Context | None = None,
     links: Sequence[Link] = (),
-) -> Generator[Span]:
+) -> AbstractContextManager[Span]:
     """A span meanwhile. Of an exception it has the kind alone: its text may be somebody's data."""
     span = _tracer.start_span(name, context, kind, attributes, links)
-    if span is INVALID_SPAN:  # nobody traces
-        yield span
-        return
+    return _UNTRACED if span is INVALID_SPAN else _traced(span)
+
+
+_UNTRACED = nullcontext(INVALID_SPAN)
+"""Where nobody traces."""
+
+
+@contextmanager
+def _traced(span: Span) -> Generator[Span]:
     with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield span

@@ -72,7 +72,7 @@ def _of_ids(message: AnyMessage) -> Found:
 def _of_objects(message: AnyMessage) -> Found:
     context = message.context or {}
     for name in ("properties", "traits"):
-        fields: Mapping[str, Any] = getattr(message, name, None) or {}
+        fields: Mapping[str, Any] = message.__dict__.get(name) or {}
         if not fields:
             continue
         if len(fields) > limits.UNIFY_FIELDS:

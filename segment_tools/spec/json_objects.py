@@ -21,19 +21,25 @@ def plain_depth(root: Mapping[str, Any]) -> int | None:
         holder, depth = stack.pop()
         deepest = max(deepest, depth)
         keyed = type(holder) is dict
-        if depth > limits.ENCODABLE_DEPTH or (keyed and not all(map(_is_plain_text, cast("Any", holder)))):
+        if depth > limits.ENCODABLE_DEPTH or (keyed and not _are_plain_texts(cast("Any", holder))):
             return None
         for value in cast("Iterable[object]", holder.values() if keyed else holder):
             kind = type(value)
-            if kind is dict or kind is list:
+            if kind is str:
+                if not (cast("str", value).isascii() or is_encodable_text(cast("str", value))):
+                    return None
+            elif kind is dict or kind is list:
                 stack.append((value, depth + 1))
             elif not _PLAIN.get(kind, _never)(value):
                 return None
     return deepest
 
 
-def _is_plain_text(value: object) -> bool:
-    return type(value) is str and value.isascii()
+def _are_plain_texts(values: Iterable[Any]) -> bool:
+    try:
+        return "".join(values).isascii()
+    except TypeError:
+        return False
 
 
 def _is_encodable_integer(value: int) -> bool:
@@ -54,8 +60,8 @@ def _never(_: object) -> bool:
 
 
 _HALF = re.compile("[\ud800-\udfff]")
+_SCALARS = frozenset([str, int, float, bool, type(None)])
 _PLAIN: dict[type, Callable[[Any], bool]] = {
-    str: is_encodable_text,
     int: _is_encodable_integer,
     float: math.isfinite,
     bool: _always,
@@ -165,4 +171,6 @@ def _shown(path: str) -> str:
 
 def depth_of(root: Mapping[str, Any]) -> int:
     """How many levels of objects and lists the object has; a flat one has 1."""
+    if _SCALARS.issuperset(map(type, root.values())):
+        return 1
     return plain_depth(root) or max((leaf.depth for leaf in leaves(root)), default=1)

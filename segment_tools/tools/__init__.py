@@ -1,7 +1,6 @@
 """The tools: which there are, which are offered under given settings, and the one way to call them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, cast
 
 from segment_tools import telemetry
@@ -15,7 +14,7 @@ from segment_tools.spec.parsing import fields_of, parse
 from segment_tools.tools import connection, events, finding, importing, outbox, previewing, profiles, tracking, triggers
 from segment_tools.tools._answer import Answer, Progress, untold
 from segment_tools.tools._audited import audited
-from segment_tools.tools._result import Result, failure, output_schema, success
+from segment_tools.tools._result import failure, output_schema, success
 from segment_tools.tools._routing import routed
 from segment_tools.tools._tool import Caller, Schema, Tool, description, input_schema
 
@@ -52,6 +51,9 @@ TOOLS: tuple[Tool, ...] = (
     *events.TOOLS,
     *importing.TOOLS,
 )
+
+
+_BY_NAME = {tool.name: tool for tool in TOOLS}
 
 
 def offered(settings: Settings) -> tuple[Tool, ...]:
@@ -105,12 +107,12 @@ async def call(
     tool = None
     try:
         tool = _found(name, segment.settings)
-        caller, own = _routed(tool, dict(arguments or {}), segment.settings, progress)
-        caller = replace(caller, call_id=call_id, tool=name, origin=origin, confirm=confirm)
+        source, write_key, own = _routed(tool, dict(arguments or {}), segment.settings)
+        caller = Caller(source, write_key, progress, call_id, name, origin, confirm)
         needs_id = tool.answer is Receipt and segment.settings.anonymous_id == "require"
         parsed = parse(tool.arguments, own, identity=needs_id)
         done = await tool.run(parsed, segment, caller)
-        return _pointed(success(tool, done), segment.settings) if isinstance(done, Receipt) else done
+        return success(tool, done, _finder(done, segment.settings)) if isinstance(done, Receipt) else done
     except SegmentError as error:
         if tool and tool.answer is Receipt:
             telemetry.refused(error, _count(arguments))
@@ -123,10 +125,10 @@ def _count(arguments: Mapping[str, Any] | None) -> int:
     return len(cast("list[object]", batch)) if isinstance(batch, list) else 1
 
 
-def _pointed(result: Result, settings: Settings) -> Result:
-    """The answer with the tool that tells more of it, where there is something to tell and the tool is offered."""
-    told = result.status in ("accepted", "queued") and finding.segment_find_message.toolset in settings.toolsets
-    return result.model_copy(update={"verify_with": FIND}) if told else result
+def _finder(receipt: Receipt, settings: Settings) -> str | None:
+    """The tool that tells more of the messages, where there is something to tell and the tool is offered."""
+    told = receipt.status != "dry_run" and finding.segment_find_message.toolset in settings.toolsets
+    return FIND if told else None
 
 
 FIND = finding.segment_find_message.name
@@ -139,7 +141,7 @@ def refused(error: SegmentError) -> Answer:
 
 def named(name: str) -> Tool | None:
     """The tool of this name, offered or not."""
-    return next((tool for tool in TOOLS if tool.name == name), None)
+    return _BY_NAME.get(name)
 
 
 def _found(name: str, settings: Settings) -> Tool:
@@ -171,11 +173,9 @@ _OTHER_NAMES = {
 """What models and other analytics APIs call a tool that has another name here."""
 
 
-def _routed(
-    tool: Tool, arguments: dict[str, Any], settings: Settings, progress: Progress
-) -> tuple[Caller, dict[str, Any]]:
-    """Where the call goes, and the arguments that are the operation's own."""
+def _routed(tool: Tool, arguments: dict[str, Any], settings: Settings) -> tuple[str | None, str | None, dict[str, Any]]:
+    """The source or the key that the call names, and the arguments that are the operation's own."""
     if tool.answer is not Receipt:
-        return Caller(progress=progress), arguments
+        return None, None, arguments
     source, write_key, own = routed(arguments, settings)
-    return Caller(source, write_key, progress), fields_of(own)
+    return source, write_key, fields_of(own)

@@ -97,11 +97,12 @@ def _open(schema: Schema) -> Schema:
     return found
 
 
-def success(tool: Tool, receipt: Receipt) -> Result:
+def success(tool: Tool, receipt: Receipt, verify_with: str | None) -> Result:
     """The answer to a call that Segment accepted, that the outbox has, or that a dry run held back."""
     return Result(
         success=True,
         status="accepted" if receipt.status == "failed" else receipt.status,
+        verify_with=verify_with,
         status_code=ANSWERED,
         error_message="",
         **_facts(tool, receipt),
@@ -178,6 +179,8 @@ def _bodies(receipt: Receipt) -> dict[str, Any]:
 
 def grouped(warned: Sequence[Warned]) -> list[dict[str, Any]]:
     """Each warning once, at its first index, with how many messages of a batch have it; the first, where many are."""
+    if len(warned) <= 1:
+        return list(map(_shown, warned))
     counts = Counter((warning.code, warning.field, warning.message) for warning in warned)
     first = {(warning.code, warning.field, warning.message): warning for warning in reversed(warned)}
     listed = [
