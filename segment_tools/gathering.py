@@ -16,12 +16,12 @@ from segment_tools.errors import SegmentError, Unavailable, Undelivered
 from segment_tools.spec import limits
 from segment_tools.spec.timestamps import iso_utc
 
-AT_ONCE = 1
-"""Ours: how many requests to a source are under way before calls wait for each other. One alone makes the largest
-batches, and one that hangs would hold up every call."""
-
 PATIENCE_SECONDS = 1.0
-"""Ours: how long a call waits for others' answers; then it leaves with whatever waits beside it, since those hang."""
+"""Ours: how long calls wait for the answer to a request; then it hangs, and they leave without it."""
+
+QUIET_TURNS, MOST_TURNS = 4, 100
+"""Ours: how many turns of the event loop without a further call let those leave that wait, and after how many they do
+in any case. A server reads a call in two or three."""
 
 Outcome = tuple[Accepted, int]
 """Segment's answer, and how many attempts it took."""
@@ -50,6 +50,10 @@ class _Waiting:
     left: bool = False
     """Whether a request with it set out: then it cannot be withdrawn."""
 
+    def expire(self) -> None:
+        """Its time is up."""
+        self.fail(_late() if self.left else _held_up())
+
     @property
     def is_withdrawn(self) -> bool:
         """Whether nobody waits for it any more, and it has not left."""
@@ -64,24 +68,31 @@ class _Waiting:
             self.result.set_exception(error)
 
 
+@dataclass(slots=True, eq=False)
+class _Trip:
+    """A request under way."""
+
+    persons: Sequence[str]
+    patience: asyncio.TimerHandle = field(init=False)
+
+
 @dataclass(slots=True)
 class _Source:
     write_key: str
-    under_way: int = 0
+    awaited: _Trip | None = None
+    """The request whose answer calls wait for; not one that hangs."""
+    gathers: bool = False
+    """Whether what waits is about to leave."""
     busy: set[str] = field(default_factory=set[str])
     """Whose messages are under way: each user's next one waits for the answer, so that they arrive in order."""
     waiting: deque[_Waiting] = field(default_factory=deque["_Waiting"])
 
     def is_free(self, person: str) -> bool:
-        return self.under_way < AT_ONCE and person not in self.busy
+        return self.awaited is None and not self.gathers and person not in self.busy
 
-    def leave(self, persons: Iterable[str]) -> None:
-        self.under_way += 1
-        self.busy.update(persons)
-
-    def come_back(self, persons: Iterable[str]) -> None:
-        self.under_way -= 1
-        self.busy.difference_update(persons)
+    @property
+    def is_idle(self) -> bool:
+        return not self.busy and not self.waiting
 
     def group(self) -> list[_Waiting]:
         """The first that may leave now, as many as the next request holds; they wait no longer."""
@@ -95,9 +106,8 @@ class _Source:
 class Gathering:
     """Delivers single messages to one data plane; each caller has its own outcome.
 
-    A call leaves at once and alone while fewer than `AT_ONCE` requests to its source are under way. The calls that
-    come after it wait for an answer, but not for long, and leave together. A user's messages leave in the order of the
-    calls.
+    A call leaves at once and alone where no request to its source is under way. The calls that come meanwhile wait for
+    the answer, but not for long, and leave together. A user's messages leave in the order of the calls.
     """
 
     def __init__(self, plane: DataPlane, outside: Surroundings, *, together: bool) -> None:
@@ -105,6 +115,7 @@ class Gathering:
         self._sources: dict[str, _Source] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._drained: asyncio.Event | None = None
 
     async def send(self, outgoing: Outgoing) -> Outcome:
         """Segment's answer to the request with the message in it, and how many attempts that took.
@@ -122,11 +133,10 @@ class Gathering:
 
     async def aclose(self, seconds: float) -> None:
         """Let what waits leave, and be answered, for so long; then end it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while tasks := self._own_tasks():
-                    await asyncio.wait(tasks)
-        if self._loop is asyncio.get_running_loop():
+        if self._loop is asyncio.get_running_loop() and self._sources:
+            self._drained = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), seconds)
             for each in [each for source in self._sources.values() for each in source.waiting]:
                 each.fail(_ending(sent=False))
         for task in (tasks := self._own_tasks()):
@@ -143,49 +153,73 @@ class Gathering:
         return self._sources.setdefault(write_key, _Source(write_key))
 
     async def _alone(self, source: _Source, outgoing: Outgoing) -> Outcome:
-        persons = (outgoing.person,)
-        source.leave(persons)
+        trip = self._leave(source, (outgoing.person,))
         try:
             return await self._plane.send(outgoing.request, outgoing.write_key, outgoing.deadline)
         except Undelivered as error:
-            _hold_back(source, persons, error)
+            _hold_back(source, trip.persons, error)
             raise
         finally:
-            self._came_back(source, persons)
+            self._come_back(source, trip)
 
     async def _with_others(self, source: _Source, outgoing: Outgoing) -> Outcome:
-        waiting = _Waiting(outgoing, asyncio.get_running_loop().create_future(), telemetry.caller())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(outgoing, loop.create_future(), telemetry.caller())
         source.waiting.append(waiting)
-        patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._lose_patience, source, waiting)
+        deadline = loop.call_later(outgoing.deadline - self._outside.monotonic(), waiting.expire)
         try:
-            async with asyncio.timeout(outgoing.deadline - self._outside.monotonic()):
-                return await waiting.result
-        except TimeoutError:
-            raise _late() if waiting.left else _held_up() from None
+            return await waiting.result
         finally:
-            patience.cancel()
+            deadline.cancel()
 
-    def _lose_patience(self, source: _Source, waiting: _Waiting) -> None:
-        """Let the message go beside those that hang; not where one of the same user is among these."""
-        if not waiting.left and waiting.outgoing.person not in source.busy and (group := source.group()):
-            self._set_out(source, group)
+    def _leave(self, source: _Source, persons: Sequence[str]) -> _Trip:
+        source.busy.update(persons)
+        source.awaited = trip = _Trip(persons)
+        trip.patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._go_on, source, trip)
+        return trip
 
-    def _came_back(self, source: _Source, persons: Iterable[str]) -> None:
-        source.come_back(persons)
-        while source.waiting and source.under_way < AT_ONCE and (group := source.group()):
-            self._set_out(source, group)
-        if not source.under_way and not source.waiting and self._sources.get(source.write_key) is source:
+    def _come_back(self, source: _Source, trip: _Trip) -> None:
+        source.busy.difference_update(trip.persons)
+        trip.patience.cancel()
+        self._go_on(source, trip)
+
+    def _go_on(self, source: _Source, trip: _Trip) -> None:
+        """Wait for this request no more, or no longer: what can leave does."""
+        if source.awaited is trip:
+            source.awaited = None
+        if source.awaited is None and source.waiting and not source.gathers:
+            source.gathers = True
+            self._gather(source, len(source.waiting))
+        self._forget(source)
+
+    def _forget(self, source: _Source) -> None:
+        """Keep no source, and so no call's own key, of which nothing is under way."""
+        if source.is_idle and self._sources.get(source.write_key) is source:
             del self._sources[source.write_key]
+            if not self._sources and self._drained:
+                self._drained.set()
+
+    def _gather(self, source: _Source, waited: int, quiet: int = 0, turns: int = 0) -> None:
+        """Let what waits leave, once no more calls join it."""
+        waiting = len(source.waiting)
+        quiet = 0 if waiting > waited else quiet + 1
+        if quiet <= QUIET_TURNS and turns < MOST_TURNS:
+            asyncio.get_running_loop().call_soon(self._gather, source, waiting, quiet, turns + 1)
+            return
+        source.gathers = False
+        if group := source.group():
+            self._set_out(source, group)
+        else:
+            self._forget(source)
 
     def _set_out(self, source: _Source, group: list[_Waiting]) -> None:
-        source.leave(each.outgoing.person for each in group)
+        trip = self._leave(source, [each.outgoing.person for each in group])
         # In a context of its own: it is no part of the call that happened to end just now.
-        task = asyncio.get_running_loop().create_task(self._travel(source, group), context=Context())
+        task = asyncio.get_running_loop().create_task(self._travel(source, trip, group), context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
-    async def _travel(self, source: _Source, group: list[_Waiting]) -> None:
-        persons = [each.outgoing.person for each in group]
+    async def _travel(self, source: _Source, trip: _Trip, group: list[_Waiting]) -> None:
         group = [each for each in group if not each.is_withdrawn]
         for each in group:
             each.left = True
@@ -199,7 +233,7 @@ class Gathering:
             raise
         finally:
             # Those who were answered just now may have more to send: the next request waits for that.
-            asyncio.get_running_loop().call_soon(self._came_back, source, persons)
+            asyncio.get_running_loop().call_soon(self._come_back, source, trip)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

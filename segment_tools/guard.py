@@ -347,7 +347,11 @@ def _canonical(value: Any) -> Any:
         return " ".join(value.split())
     if isinstance(value, dict):
         fields = sorted(cast("dict[str, Any]", value).items())
-        return {name: _canonical(below) for name, below in fields if below != {}}
+        return {
+            name: " ".join(below.split()) if type(below) is str else _canonical(below)
+            for name, below in fields
+            if below != {}
+        }
     if isinstance(value, list | tuple):
         return [_canonical(below) for below in cast("Sequence[Any]", value)]
     return int(value) if isinstance(value, float) and value.is_integer() else value

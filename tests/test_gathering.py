@@ -27,7 +27,6 @@ from segment_tools import (
     Unavailable,
     gathering,
 )
-from segment_tools.gathering import AT_ONCE
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.telemetry import measuring
 
@@ -88,10 +87,10 @@ def call(segment: Segment, event: str, user: str | None = None, **more: Any) -> 
     return asyncio.create_task(segment.send(message))
 
 
-async def busy(segment: Segment, gate: Gate) -> "list[asyncio.Task[Receipt]]":
-    """As many calls under way as leave alone."""
-    first = [call(segment, f"First {number}") for number in range(AT_ONCE)]
-    await until(lambda: len(gate.requests) == AT_ONCE)
+async def busy(segment: Segment, gate: Gate) -> "asyncio.Task[Receipt]":
+    """A call under way."""
+    first = call(segment, "First")
+    await until(lambda: len(gate.requests) == 1)
     return first
 
 
@@ -112,13 +111,13 @@ async def test_calls_that_come_while_others_are_under_way_leave_together() -> No
         later = [call(segment, f"Later {number}", context={"ip": f"10.0.0.{number}"}) for number in range(5)]
         await waiting(segment, *later)
         gate.is_open.set()
-        receipts = await settled(*first, *later)
-    assert gate.paths == ["/v1/track"] * AT_ONCE + ["/v1/batch"]
+        receipts = await settled(first, *later)
+    assert gate.paths == ["/v1/track", "/v1/batch"]
     assert gate.events[-1] == [f"Later {number}" for number in range(5)]
     sent = messages(gate.requests[-1])
     assert [each["context"]["ip"] for each in sent] == [f"10.0.0.{number}" for number in range(5)]
     assert {each["type"] for each in sent} == {"track"}
-    for receipt, message in zip(receipts[AT_ONCE:], sent, strict=True):
+    for receipt, message in zip(receipts[1:], sent, strict=True):
         assert isinstance(receipt, Receipt)
         assert receipt.message_ids == (message["messageId"],)
         assert (receipt.status, receipt.accepted, receipt.attempts, receipt.status_code) == ("accepted", 1, 1, 200)
@@ -141,8 +140,8 @@ async def test_one_that_waited_alone_leaves_by_the_path_of_its_type() -> None:
         later = call(segment, "Later")
         await waiting(segment, later)
         gate.is_open.set()
-        await settled(*first, later)
-    assert gate.paths == ["/v1/track"] * (AT_ONCE + 1)
+        await settled(first, later)
+    assert gate.paths == ["/v1/track"] * 2
 
 
 async def test_a_users_messages_leave_in_the_order_of_the_calls() -> None:
@@ -150,11 +149,11 @@ async def test_a_users_messages_leave_in_the_order_of_the_calls() -> None:
     async with client(gate) as segment:
         made = [call(segment, f"Step {number}", "jane") for number in range(4)]
         await waiting(segment, *made[1:])
-        others = [call(segment, "Other")]
-        await until(lambda: len(gate.requests) == 2)
+        other = call(segment, "Other")
+        await waiting(segment, *made[1:], other)
         gate.is_open.set()
-        await settled(*made, *others)
-    assert gate.events == [["Step 0"], ["Other"], ["Step 1", "Step 2", "Step 3"]]
+        await settled(*made, other)
+    assert gate.events == [["Step 0"], ["Step 1", "Step 2", "Step 3", "Other"]]
 
 
 async def test_sources_are_not_mixed() -> None:
@@ -162,11 +161,11 @@ async def test_sources_are_not_mixed() -> None:
     async with client(gate, write_key="", sources='{"web": "key-of-web", "ios": "key-of-ios"}') as segment:
         made = [
             asyncio.create_task(segment.send(Track(event=f"{source} {number}", user_id=str(number)), source=source))
-            for number in range(AT_ONCE + 3)
+            for number in range(4)
             for source in ("web", "ios")
         ]
-        await until(lambda: len(gate.requests) == 2 * AT_ONCE)
-        await waiting(segment, *made[2 * AT_ONCE :])
+        await until(lambda: len(gate.requests) == 2)
+        await waiting(segment, *made[2:])
         gate.is_open.set()
         await settled(*made)
     for request, events in zip(gate.requests, gate.events, strict=True):
@@ -189,9 +188,9 @@ async def test_with_the_setting_off_each_call_is_a_request_of_its_own() -> None:
 async def test_a_batch_that_a_caller_made_stays_a_request_of_its_own() -> None:
     gate = Gate()
     async with client(gate) as segment:
-        made = await busy(segment, gate)
+        made = [await busy(segment, gate)]
         made.append(asyncio.create_task(segment.send_batch([Track(event="Batched", user_id="u1")])))
-        await until(lambda: len(gate.requests) == AT_ONCE + 1)
+        await until(lambda: len(gate.requests) == 2)
         gate.is_open.set()
         await settled(*made)
     assert gate.events[-1] == ["Batched"]
@@ -205,11 +204,11 @@ async def test_more_than_a_batch_holds_leave_in_several() -> None:
         later = [call(segment, f"Later {number}", properties=large) for number in range(40)]
         await waiting(segment, *later)
         gate.is_open.set()
-        receipts = await settled(*first, *later)
+        receipts = await settled(first, *later)
     assert {receipt.status for receipt in receipts if isinstance(receipt, Receipt)} == {"accepted"}
-    assert [event for events in gate.events[AT_ONCE:] for event in events] == [f"Later {n}" for n in range(40)]
+    assert [event for events in gate.events[1:] for event in events] == [f"Later {n}" for n in range(40)]
     assert all(len(request.content) <= 500 * 1024 for request in gate.requests)
-    assert 3 <= len(gate.requests) - AT_ONCE <= 4
+    assert 3 <= len(gate.requests) - 1 <= 4
 
 
 def refusing(*events: str) -> Reply:
@@ -230,7 +229,7 @@ async def test_a_refused_batch_is_split_until_the_guilty_message_stands_alone(gu
         later = [call(segment, f"Later {number}") for number in range(7)]
         await waiting(segment, *later)
         gate.is_open.set()
-        results = (await settled(*first, *later))[AT_ONCE:]
+        results = (await settled(first, *later))[1:]
     for number, result in enumerate(results):
         event = f"Later {number}"
         if event in guilty:
@@ -255,8 +254,8 @@ async def test_what_is_about_the_key_is_not_split_and_each_caller_is_told() -> N
         later = [call(segment, f"Later {number}") for number in range(3)]
         await waiting(segment, *later)
         gate.is_open.set()
-        results = (await settled(*first, *later))[AT_ONCE:]
-    assert len(gate.requests) == AT_ONCE + 1
+        results = (await settled(first, *later))[1:]
+    assert len(gate.requests) == 2
     ids = set[str]()
     for result in results:
         assert isinstance(result, Unauthorized)
@@ -274,7 +273,7 @@ async def test_a_caller_who_goes_takes_a_message_back_that_has_not_left() -> Non
         later[1].cancel()
         await asyncio.gather(later[1], return_exceptions=True)
         gate.is_open.set()
-        await settled(*first, later[0], later[2])
+        await settled(first, later[0], later[2])
     assert gate.events[-1] == ["Later 0", "Later 2"]
 
 
@@ -285,8 +284,8 @@ async def test_a_caller_who_goes_once_it_has_left_hurts_nobody() -> None:
         later = [call(segment, f"Later {number}") for number in range(3)]
         await waiting(segment, *later)
         gate.is_open.set()
-        await settled(*first)
-        await until(lambda: len(gate.requests) == AT_ONCE + 1)
+        await settled(first)
+        await until(lambda: len(gate.requests) == 2)
         later[1].cancel()
         await asyncio.gather(later[1], return_exceptions=True)
         assert later[1].cancelled()
@@ -308,13 +307,13 @@ async def test_a_call_whose_time_is_up_before_it_left_says_that_nothing_was_sent
         within(segment, 0.1)
         (late,) = await settled(call(segment, "Later"))
         gate.is_open.set()
-        await settled(*first)
+        await settled(first)
     assert isinstance(late, Unavailable)
     assert (late.code, late.retryable) == ("timeout", True)
     assert "Nothing was sent" in str(late)
     assert late.receipt is not None
     assert (late.receipt.sent, late.receipt.attempts) == (False, 0)
-    assert len(gate.requests) == AT_ONCE
+    assert len(gate.requests) == 1
 
 
 async def test_each_caller_waits_until_its_own_deadline_and_is_told_what_may_have_become_of_it() -> None:
@@ -328,8 +327,8 @@ async def test_each_caller_waits_until_its_own_deadline_and_is_told_what_may_hav
         long = call(segment, "Long")
         await waiting(segment, short, long)
         gate.is_open.set()
-        await settled(*first)
-        await until(lambda: len(gate.requests) == AT_ONCE + 1)
+        await settled(first)
+        await until(lambda: len(gate.requests) == 2)
         (error,) = await settled(short)
         gate.batches_too.set()
         (receipt,) = await settled(long)
@@ -349,7 +348,7 @@ async def test_what_an_accident_does_to_a_batch_every_caller_learns() -> None:
         later = [call(segment, f"Later {number}") for number in range(3)]
         await waiting(segment, *later)
         gate.is_open.set()
-        results = (await settled(*first, *later))[AT_ONCE:]
+        results = (await settled(first, *later))[1:]
         assert [type(result) for result in results] == [RuntimeError] * 3
         assert (await segment.send(Track(event="After", user_id="u1"))).status == "accepted"
 
@@ -364,13 +363,28 @@ async def test_a_client_that_closes_ends_what_waits() -> None:
     await segment.aclose()
     results = await settled(*later)
     gate.is_open.set()
-    await settled(*first)
+    await settled(first)
     for result in results:
         assert isinstance(result, Unavailable)
         assert result.code == "ending"
         assert result.receipt is not None
         assert not result.receipt.sent
-    assert len(gate.requests) == AT_ONCE
+    assert len(gate.requests) == 1
+
+
+async def test_a_client_that_closes_lets_leave_what_waits_for_a_call() -> None:
+    gate = Gate()
+    segment = client(gate)
+    first = await busy(segment, gate)
+    later = [call(segment, f"Later {number}") for number in range(2)]
+    await waiting(segment, *later)
+    closing = asyncio.create_task(segment.aclose())
+    await until(lambda: segment._sender._ending is not None)
+    gate.is_open.set()
+    results = await settled(first, *later)
+    await closing
+    assert [result.status for result in results if isinstance(result, Receipt)] == ["accepted"] * 3
+    assert gate.events[1:] == [["Later 0", "Later 1"]]
 
 
 async def test_with_an_outbox_a_users_later_message_goes_behind_the_one_that_failed(time: Time, tmp_path: Path) -> None:
@@ -399,7 +413,7 @@ async def test_messages_that_left_together_are_counted_one_by_one() -> None:
             later = [call(segment, f"Later {number}") for number in range(3)]
             await waiting(segment, *later)
             gate.is_open.set()
-            await settled(*first, *later)
+            await settled(first, *later)
         found = reader.get_metrics_data()
     provider.shutdown()
     assert found is not None
@@ -409,16 +423,16 @@ async def test_messages_that_left_together_are_counted_one_by_one() -> None:
         for scope in resource.scope_metrics
         for metric in scope.metrics
     }
-    assert sum(point.value for point in points["segment.messages.accepted"]) == AT_ONCE + 3  # type: ignore[union-attr]
-    assert sum(point.count for point in points["segment.request.duration"]) == AT_ONCE + 1  # type: ignore[union-attr]
-    assert sum(point.count for point in points["segment.delivery.latency"]) == AT_ONCE + 3  # type: ignore[union-attr]
+    assert sum(point.value for point in points["segment.messages.accepted"]) == 4  # type: ignore[union-attr]
+    assert sum(point.count for point in points["segment.request.duration"]) == 2  # type: ignore[union-attr]
+    assert sum(point.count for point in points["segment.delivery.latency"]) == 4  # type: ignore[union-attr]
 
 
 async def test_the_sandbox_gets_every_message_once_in_each_users_order(sandbox: Sandbox) -> None:
     gate = Gate(onward=httpx.AsyncHTTPTransport())
     async with Segment(settings(data_plane_url=sandbox.url), transport=Transport(sandbox.url, gate)) as segment:
         made = [call(segment, f"Step {number:03}", f"user-{number % 7}") for number in range(200)]
-        await until(lambda: len(gate.requests) == AT_ONCE)
+        await until(lambda: len(gate.requests) == 1)
         gate.is_open.set()
         receipts = await settled(*made)
     assert {receipt.status for receipt in receipts if isinstance(receipt, Receipt)} == {"accepted"}
@@ -438,10 +452,10 @@ async def test_a_batch_that_segment_has_trouble_with_is_tried_again_as_it_was(sa
         await waiting(segment, *later)
         sandbox.fault(status=503, times=1, path="/v1/batch")
         gate.is_open.set()
-        receipts = (await settled(*first, *later))[AT_ONCE:]
+        receipts = (await settled(first, *later))[1:]
     assert [receipt.attempts for receipt in receipts if isinstance(receipt, Receipt)] == [2, 2, 2]
     assert gate.requests[-1].content == gate.requests[-2].content
-    assert len(arrived(sandbox)) == AT_ONCE + 3
+    assert len(arrived(sandbox)) == 4
 
 
 @dataclass(frozen=True)
@@ -506,7 +520,7 @@ async def test_no_error_of_a_batch_shows_the_key_or_another_callers_data() -> No
         later = [call(segment, "Later", f"{name}@example.com") for name in ("jane", "john")]
         await waiting(segment, *later)
         gate.is_open.set()
-        for error in await settled(*first, *later):
+        for error in await settled(first, *later):
             assert isinstance(error, Rejected)
             assert KEY not in f"{error}{error!r}{vars(error)}"
             assert error.receipt is not None
@@ -519,11 +533,11 @@ async def test_requests_that_hang_do_not_hold_others_up(monkeypatch: pytest.Monk
     async with client(gate) as segment:
         first = await busy(segment, gate)
         later = [call(segment, f"Later {number}") for number in range(3)]
-        same = call(segment, "Again", user="user of First 0")
-        await until(lambda: len(gate.requests) > AT_ONCE)
+        same = call(segment, "Again", user="user of First")
+        await until(lambda: len(gate.requests) > 1)
         assert "Again" not in [event for events in gate.events for event in events]
         gate.is_open.set()
-        results = await settled(*first, *later, same)
+        results = await settled(first, *later, same)
     assert all(isinstance(each, Receipt) for each in results)
     sent = [event for events in gate.events for event in events]
-    assert sorted(sent) == sorted([*(f"First {n}" for n in range(AT_ONCE)), "Later 0", "Later 1", "Later 2", "Again"])
+    assert sorted(sent) == sorted(["First", "Later 0", "Later 1", "Later 2", "Again"])
