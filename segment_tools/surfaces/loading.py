@@ -21,4 +21,9 @@ def swift_loading() -> Generator[None]:
     finally:
         BaseModel.model_config = before
         gc.freeze()
+        gc.set_threshold(*_SELDOM)
         gc.enable()
+
+
+_SELDOM = (10_000, 20, 50)
+"""Ours: after how many new objects they are looked through. Those of a call hold few cycles, and are thousands."""

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, null
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -346,7 +347,8 @@ def serve_http(app: Starlette, host: str, port: int, started: Callable[[str], No
         config = uvicorn.Config(
             app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=2
         )
-        Server(config).run(sockets=[listener])
+        # Not uvicorn's own `run`: the SDK's steps would each find out anew that they run on asyncio.
+        anyio.run(Server(config).serve, [listener], backend_options={"loop_factory": config.get_loop_factory()})
 
 
 def listening(host: str, port: int) -> socket.socket:
