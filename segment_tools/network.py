@@ -99,8 +99,7 @@ class Connections:
             url = self._url(path)
             asked = session.request(method, url, data=body or None, headers=headers, allow_redirects=False)
             async with asked as response:
-                found = await _cut(response.content.iter_any(), most) if _is_plain(response.headers) else b""
-                return Answer(response.status, response.headers, found)
+                return Answer(response.status, response.headers, await _body(response, most))
         except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):
             raise NoConnection from None
         except aiohttp.InvalidURL:
@@ -121,6 +120,14 @@ class Connections:
         held, self._held, self._session = self._held, None, None
         if held is not None and self._loop is asyncio.get_running_loop():
             await held.aclose()
+
+
+async def _body(response: "aiohttp.ClientResponse", most: int) -> bytes:
+    if not _is_plain(response.headers):
+        return b""
+    if response.content_length is not None and response.content_length <= most:
+        return await response.read()
+    return await _cut(response.content.iter_any(), most)
 
 
 async def _session(base_url: str) -> "AsyncGenerator[aiohttp.ClientSession]":

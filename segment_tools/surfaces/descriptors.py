@@ -33,7 +33,7 @@ class Source:
         self._loop = asyncio.get_running_loop()
         self._waits = _can_be_waited_for(descriptor)
         self._chunk: asyncio.Future[bytes] = self._loop.create_future()
-        self._stopped = False
+        self._stopped = self._listens = False
 
     async def read(self) -> bytes:
         """What comes next, as much as there is; nothing at the end."""
@@ -42,12 +42,10 @@ class Source:
         self._chunk = self._loop.create_future()
         if not self._waits:
             Thread(target=self._read_in_thread, daemon=True).start()
-            return await self._chunk
-        self._loop.add_reader(self._descriptor, self._ready)
-        try:
-            return await self._chunk
-        finally:
-            self._loop.remove_reader(self._descriptor)
+        elif not self._listens:
+            self._listens = True
+            self._loop.add_reader(self._descriptor, self._ready)
+        return await self._chunk
 
     def stop(self) -> None:
         """End it: whoever reads finds the end."""
@@ -55,6 +53,10 @@ class Source:
         self._deliver(b"")
 
     def _ready(self) -> None:
+        if self._chunk.done():  # nobody asks for more, as nearly everybody does before it comes
+            self._listens = False
+            self._loop.remove_reader(self._descriptor)
+            return
         with suppress(BlockingIOError):  # others may make it non-blocking, and take what there was
             self._deliver(self._read())
 
