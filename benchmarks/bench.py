@@ -4,8 +4,8 @@
 
 Every round measures each thing once, in turn, so that a slow hour slows all. Figures are medians of the rounds, with
 the least and the most; ratios are those within a round. What is measured runs on one core, what receives and what calls
-on another, but for the figures that say otherwise. Nothing that was sent counts unless it was confirmed: the receiver
-takes apart what came once the clock has stopped.
+on another, but for the figures that say otherwise: tool calls are measured on any core too, as hosts run their servers.
+Nothing that was sent counts unless it was confirmed: the receiver takes apart what came once the clock has stopped.
 
 Files of events are sent by processes. What such a process takes for the first hundred events of the file, its start in
 the main, is taken off, for both sides; the figures of the whole process stand beside.
@@ -37,7 +37,7 @@ import msgspec
 from calls import arguments, post, posted
 from events import events, write
 from figures import EMPTY, FREE, HTTPX, LARGE, OFFICIAL, OURS, PINNED, SMALL, Figures, Round, bulk, called, cell
-from mcp_calls import EMPTY_TOOL, http_server, start_seconds, stdio_server
+from mcp_calls import EMPTY_TOOL, Calls, http_server, start_seconds, stdio_server
 from processes import Usage, apart, cores, on, ran
 from receiver import Found, Receiving, receiving
 from single import chosen
@@ -140,36 +140,55 @@ def confirmed(receiver: Receiving, found: Figures, warm_up: int, side: str = "",
     }
 
 
+def _placed(bench: Bench) -> Iterator[tuple[str, Sequence[int], Sequence[int]]]:
+    """Anywhere, as hosts run a server, and tied to a core: the name of it, where a server runs, and where all else."""
+    yield FREE, (), ()
+    if bench.subject:
+        yield PINNED, bench.subject, bench.other
+
+
 def stdio(bench: Bench) -> Cells:
     """Tool calls over pipes."""
-    empty, seconds = bench.python("empty_server.py", "stdio"), bench.plan.seconds
-    for delay in bench.plan.delays:
-        with on(bench.other), receiving(delay) as receiver:
-            environ = bench.told(receiver)
-            with (
-                stdio_server(empty, environ, bench.subject) as call_empty,
-                stdio_server(bench.tools("stdio"), environ, bench.subject) as call_ours,
-            ):
-                for many in (1, 32):
-                    if not delay:  # what does nothing waits for nobody
-                        yield called("stdio", EMPTY, many), call_empty(EMPTY_TOOL, many, seconds)
-                    found = call_ours("segment_track", many, seconds)
-                    yield called("stdio", OURS, many, delay), confirmed(receiver, found, many)
+    for place, subject, other in _placed(bench):
+        with on(other), receiving() as receiver:
+            yield from _over_pipes(bench, receiver, place, subject)
+            alone = bench.python("single.py", "httpx", receiver.url, "1", str(bench.plan.seconds))
+            with on(subject):
+                found = json.loads(ran(alone, bench.environ)[1])
+            yield called("stdio", HTTPX, 1, cores=place), confirmed(receiver, found, 1, HTTPX, HTTPX)
+    for delay in filter(None, bench.plan.delays):
+        with receiving(delay) as receiver, stdio_server(bench.tools("stdio"), bench.told(receiver), ()) as call:
+            for many in (1, 32):
+                found = call("segment_track", many, bench.plan.seconds)
+                yield called("stdio", OURS, many, delay, FREE), confirmed(receiver, found, many)
+
+
+def _over_pipes(bench: Bench, receiver: Receiving, cores: str, subject: Sequence[int]) -> Cells:
+    environ, empty = bench.told(receiver), bench.python("empty_server.py", "stdio")
+    with (
+        stdio_server(empty, environ, subject) as call_empty,
+        stdio_server(bench.tools("stdio"), environ, subject) as call_ours,
+    ):
+        yield from _side_by_side("stdio", receiver, cores, bench.plan.seconds, call_empty, call_ours)
+
+
+def _side_by_side(
+    way: str, receiver: Receiving, cores: str, seconds: float, call_empty: Calls, call_ours: Calls
+) -> Cells:
+    for many in (1, 32):
+        yield called(way, EMPTY, many, cores=cores), call_empty(EMPTY_TOOL, many, seconds)
+        found = call_ours("segment_track", many, seconds)
+        yield called(way, OURS, many, cores=cores), confirmed(receiver, found, many)
 
 
 def http(bench: Bench) -> Cells:
     """Tool calls over stateless HTTP."""
     empty, ours = bench.python("empty_server.py", "http"), bench.tools("http", "--port", "0")
-    with on(bench.other), receiving() as receiver:
-        environ = bench.told(receiver)
-        with (
-            http_server(empty, environ, bench.subject) as call_empty,
-            http_server(ours, environ, bench.subject) as call_ours,
-        ):
-            for many in (1, 32):
-                yield called("HTTP", EMPTY, many), call_empty(EMPTY_TOOL, many, bench.plan.seconds)
-                found = call_ours("segment_track", many, bench.plan.seconds)
-                yield called("HTTP", OURS, many), confirmed(receiver, found, many)
+    for place, subject, other in _placed(bench):
+        with on(other), receiving() as receiver:
+            environ = bench.told(receiver)
+            with http_server(empty, environ, subject) as call_empty, http_server(ours, environ, subject) as call_ours:
+                yield from _side_by_side("HTTP", receiver, place, bench.plan.seconds, call_empty, call_ours)
 
 
 def start(bench: Bench) -> Cells:
@@ -490,7 +509,7 @@ PANELS: Mapping[str, tuple[str, Sequence[str]]] = {
     ),
     "32 tool calls at a time over stdio: calls a second": (
         "per_second",
-        [called("stdio", side, 32) for side in (OURS, EMPTY)],
+        [called("stdio", side, 32, cores=FREE) for side in (OURS, EMPTY)],
     ),
     "start of a stdio server, to its first answer: ms": ("ms", [cell("start", side) for side in (OURS, EMPTY)]),
 }
