@@ -6,7 +6,7 @@ import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic_core import to_json
 
@@ -253,8 +253,7 @@ class _Window:
         self._total += count
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """The same messages in turn, over and over: how many they are, the last of them, and under which messageIds."""
 
     period: int

@@ -1,6 +1,7 @@
 """From the fields of a call to a message, or to every problem that is in them and how to mend each."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -89,9 +90,12 @@ def no_identity() -> Problem:
 
 def _identified(model: type[BaseModel], fields: Mapping[str, Any]) -> bool:
     """Whether an id is given at all: a blank one has a problem of its own, and so has an alias without userId."""
-    if "anonymousId" not in _aliases(model) or "userId" in _required(model):
-        return True
-    return any(fields.get(name) not in _ABSENT for name in ("userId", "anonymousId"))
+    return not _wants_identity(model) or any(fields.get(name) not in _ABSENT for name in ("userId", "anonymousId"))
+
+
+@cache
+def _wants_identity(model: type[BaseModel]) -> bool:
+    return "anonymousId" in _aliases(model) and "userId" not in _required(model)
 
 
 def _aliases(model: type[BaseModel]) -> list[str]:

@@ -55,4 +55,5 @@ def _moment(text: str) -> datetime | None:
 def iso_utc(moment: datetime) -> str:
     """The moment as Segment's own Node library writes it: UTC, `Z`, milliseconds; microseconds where it has them."""
     precision = "microseconds" if moment.microsecond % 1000 else "milliseconds"
-    return f"{moment.astimezone(UTC).isoformat(timespec=precision).removesuffix('+00:00')}Z"
+    there = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return f"{there.isoformat(timespec=precision).removesuffix('+00:00')}Z"
