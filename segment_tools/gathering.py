@@ -19,9 +19,12 @@ from segment_tools.spec.timestamps import iso_utc
 PATIENCE_SECONDS = 1.0
 """Ours: how long calls wait for the answer to a request; then it hangs, and they leave without it."""
 
-QUIET_TURNS, MOST_TURNS = 4, 100
+AFTER_SEVERAL_SECONDS = 0.001
+"""Ours: how long calls wait for each other once several were answered: whoever made those may make as many again."""
+
+QUIET_TURNS, MOST_TURNS = 8, 200
 """Ours: how many turns of the event loop without a further call let those leave that wait, and after how many they do
-in any case. A server reads a call in two or three."""
+in any case. A server needs about five to read a call."""
 
 Outcome = tuple[Accepted, int]
 """Segment's answer, and how many attempts it took."""
@@ -92,7 +95,7 @@ class _Source:
 
     @property
     def is_idle(self) -> bool:
-        return not self.busy and not self.waiting
+        return not (self.busy or self.waiting or self.gathers)
 
     def group(self) -> list[_Waiting]:
         """The first that may leave now, as many as the next request holds; they wait no longer."""
@@ -187,9 +190,11 @@ class Gathering:
         """Wait for this request no more, or no longer: what can leave does."""
         if source.awaited is trip:
             source.awaited = None
-        if source.awaited is None and source.waiting and not source.gathers:
+        several = len(trip.persons) > 1
+        if source.awaited is None and (source.waiting or several) and not source.gathers:
             source.gathers = True
-            self._gather(source, len(source.waiting))
+            rest = AFTER_SEVERAL_SECONDS if several else 0.0
+            asyncio.get_running_loop().call_later(rest, self._gather, source, len(source.waiting))
         self._forget(source)
 
     def _forget(self, source: _Source) -> None:
