@@ -144,6 +144,19 @@ async def test_one_that_waited_alone_leaves_by_the_path_of_its_type() -> None:
     assert gate.paths == ["/v1/track"] * 2
 
 
+async def test_calls_that_come_once_several_were_answered_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "AFTER_SEVERAL_SECONDS", 0.1)
+    gate = Gate()
+    async with client(gate) as segment:
+        first = await busy(segment, gate)
+        later = [call(segment, f"Later {number}") for number in range(2)]
+        await waiting(segment, *later)
+        gate.is_open.set()
+        await settled(first, *later)
+        await settled(call(segment, "Again 0"), call(segment, "Again 1"))
+    assert gate.events == [["First"], ["Later 0", "Later 1"], ["Again 0", "Again 1"]]
+
+
 async def test_a_users_messages_leave_in_the_order_of_the_calls() -> None:
     gate = Gate()
     async with client(gate) as segment:
