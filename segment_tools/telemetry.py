@@ -20,6 +20,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
+    ProxyTracerProvider,
     Span,
     SpanContext,
     SpanKind,
@@ -27,6 +28,7 @@ from opentelemetry.trace import (
     StatusCode,
     get_current_span,
     get_tracer,
+    get_tracer_provider,
     use_span,
 )
 
@@ -158,6 +160,11 @@ def error_type(error: BaseException) -> str:
     if status is not None:
         return str(status)
     return error.code if isinstance(error, SegmentError) else type(error).__name__
+
+
+def is_traced() -> bool:
+    """Whether anybody was ever told to take spans."""
+    return not isinstance(get_tracer_provider(), ProxyTracerProvider)
 
 
 def _fail(span: Span, kind: str) -> None:

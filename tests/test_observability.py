@@ -26,7 +26,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import KEY, WAIT, Time, Upstream, accepting, answering, arrived, facts, foreign, program, settings
 
 from segment_tools import NotConfigured, Segment, Track, Transport
-from segment_tools.gathering import AT_ONCE
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import build, http_app
 
@@ -195,9 +194,9 @@ async def test_calls_that_leave_together_are_linked_to_their_request(
 
     transport = Transport("https://api.segment.io", httpx.MockTransport(answer))
     async with Segment(settings(), transport=transport) as segment:
-        sends = [segment.send(Track(event="A", user_id=f"u{number}")) for number in range(AT_ONCE + 3)]
+        sends = [segment.send(Track(event="A", user_id=f"u{number}")) for number in range(4)]
         calls = [asyncio.create_task(each) for each in sends]
-        await until(lambda: len(asked) == AT_ONCE)
+        await until(lambda: len(asked) == 1)
         opened.set()
         receipts = await asyncio.gather(*calls)
     ended = spans()

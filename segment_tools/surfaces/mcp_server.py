@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server.caching import CacheHint
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
@@ -31,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from segment_tools import telemetry
 from segment_tools._version import __version__
 from segment_tools.client import Segment
 from segment_tools.errors import NotConfigured, SegmentError
@@ -171,9 +172,23 @@ def build(segment: Segment, *, lasting: bool = True, forward: Sequence[str] = ()
         **prompts.handlers({tool.toolset for tool in offered(segment.settings)}),
         **resources.handlers(lasting=lasting),
     )
+    server.middleware[:] = [
+        _IfTraced(each) if type(each).__name__ == "OpenTelemetryMiddleware" else each for each in server.middleware
+    ]
     if consent:
         server.middleware.append(consent.boundary)
     return server
+
+
+class _IfTraced(ServerMiddleware[Any]):
+    """The SDK's tracing where anybody traces: it makes its spans for nobody, too."""
+
+    def __init__(self, tracing: ServerMiddleware[Any]) -> None:
+        self._tracing = tracing
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Answer the request."""
+        return await (self._tracing(ctx, call_next) if telemetry.is_traced() else call_next(ctx))
 
 
 def _providers(segment: Segment) -> list[Provider]:
