@@ -60,6 +60,10 @@ class Problem:
         return where + told(self.message, self.hint)
 
 
+PENDING = "confirmation_pending"
+"""The code of a call that comes again once a person has answered."""
+
+
 class SegmentError(Exception):
     """Anything this package raises on purpose.
 

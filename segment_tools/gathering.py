@@ -26,6 +26,9 @@ QUIET_TURNS, MOST_TURNS = 8, 200
 """Ours: how many turns of the event loop without a further call let those leave that wait, and after how many they do
 in any case. A server needs about five to read a call."""
 
+_ENDING_SECONDS = 1.0
+"""Ours, more than it takes: for how long requests may take to end that were given up."""
+
 Outcome = tuple[Accepted, int]
 """Segment's answer, and how many attempts it took."""
 
@@ -117,6 +120,7 @@ class Gathering:
         self._plane, self._outside, self._together = plane, outside, together
         self._sources: dict[str, _Source] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lone: set[asyncio.Timeout] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drained: asyncio.Event | None = None
 
@@ -135,35 +139,49 @@ class Gathering:
         return await self._with_others(source, outgoing)
 
     async def aclose(self, seconds: float) -> None:
-        """Let what waits leave, and be answered, for so long; then end it."""
-        if self._loop is asyncio.get_running_loop() and self._sources:
-            self._drained = asyncio.Event()
+        """Let what waits leave, and be answered, for so long; then end it, and let its callers do what they do then."""
+        if self._loop is not asyncio.get_running_loop() or not self._sources:
+            return
+        self._drained = asyncio.Event()
+        for patience in (seconds, _ENDING_SECONDS):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), seconds)
-            for each in [each for source in self._sources.values() for each in source.waiting]:
-                each.fail(_ending(sent=False))
-        for task in (tasks := self._own_tasks()):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.wait_for(self._drained.wait(), patience)
+            self._give_up()
 
-    def _own_tasks(self) -> "set[asyncio.Task[None]]":
-        return {task for task in self._tasks if task.get_loop() is asyncio.get_running_loop()}
+    def _give_up(self) -> None:
+        for each in [each for source in self._sources.values() for each in source.waiting]:
+            each.fail(_ending(sent=False))
+        for end in self._lone:
+            end.reschedule(0)
+        for task in self._tasks:
+            task.cancel()
 
     def _source(self, write_key: str) -> _Source:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            self._loop, self._sources = loop, {}
+            self._loop, self._sources, self._tasks, self._lone = loop, {}, set(), set()
         return self._sources.setdefault(write_key, _Source(write_key))
 
     async def _alone(self, source: _Source, outgoing: Outgoing) -> Outcome:
         trip = self._leave(source, (outgoing.person,))
         try:
-            return await self._plane.send(outgoing.request, outgoing.write_key, outgoing.deadline)
+            return await self._until_the_end(outgoing)
         except Undelivered as error:
             _hold_back(source, trip.persons, error)
             raise
         finally:
             self._come_back(source, trip)
+
+    async def _until_the_end(self, outgoing: Outgoing) -> Outcome:
+        try:
+            async with asyncio.timeout(None) as end:
+                self._lone.add(end)
+                try:
+                    return await self._plane.send(outgoing.request, outgoing.write_key, outgoing.deadline)
+                finally:
+                    self._lone.discard(end)
+        except TimeoutError:
+            raise _ending(sent=True) from None
 
     async def _with_others(self, source: _Source, outgoing: Outgoing) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -237,8 +255,11 @@ class Gathering:
                 each.fail(_ending(sent=True) if isinstance(error, asyncio.CancelledError) else error)
             raise
         finally:
-            # Those who were answered just now may have more to send: the next request waits for that.
-            asyncio.get_running_loop().call_soon(self._come_back, source, trip)
+            if len(trip.persons) > 1:
+                # Those who were answered just now may have more to send: the next request waits for that.
+                asyncio.get_running_loop().call_soon(self._come_back, source, trip)
+            else:
+                self._come_back(source, trip)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

@@ -23,9 +23,6 @@ Decision = Literal["accept", "decline", "cancel"]
 Confirm = Callable[[str], Awaitable[Decision]]
 """Shows a person what is to be sent and returns what they say. Raises `Refused` where nobody can be asked."""
 
-PENDING = "confirmation_pending"
-"""The code of a call that comes again once a person has answered."""
-
 MINUTE = 60.0
 SERVER_FACTOR = 10
 """Ours: how many times the rate of one session all of them may send together, where nothing else is set."""
@@ -81,22 +78,32 @@ class Guard:
         self._server = _Window(together) if together else None
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
-    async def admit(self, asked: Asked) -> bool:
-        """Return once the messages may be sent, and count them; whether a person was asked.
+    def check(self, asked: Asked) -> None:
+        """Count the messages, where they may be sent without asking a person.
 
         Raises:
             InvalidMessage: messages that are not allowed, by index, or one that repeats those before it.
-            Refused: too many in a minute, or a person must agree and has not.
+            Refused: too many in a minute.
         """
         if self._named and (problems := self.forbidden(asked)):
             raise InvalidMessage(problems)
-        if asks := self.asks(asked):
-            if self._counted:
-                self._checked(asked)
-            await agreed(self._question(asked), asked.confirm)
+        if self._counted:
+            found = self._checked(asked)
+            if not self.asks(asked):
+                self._count(asked, *found)
+
+    async def agree(self, asked: Asked) -> bool:
+        """Whether a person had to be asked of what was checked; they agreed, and the messages are counted.
+
+        Raises:
+            InvalidMessage, Refused: as `check`, or they have not agreed.
+        """
+        if not self.asks(asked):
+            return False
+        await agreed(self._question(asked), asked.confirm)
         if self._counted:
             self._count(asked, *self._checked(asked))
-        return asks
+        return True
 
     async def admit_action(self, tool: str, text: str, confirm: Confirm | None) -> None:
         """Return once an action that sends no message of its own may be done.

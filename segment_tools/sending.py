@@ -48,10 +48,11 @@ Messages = Sequence[Mapping[str, Any]]
 ToRequests = Callable[[Messages, str, str | None], list[wire.Request]]
 """The requests that carry stamped messages in order, sent at the given time, with the write key in them or not."""
 
-Admit = Callable[[Sequence[AnyMessage]], Awaitable[bool]]
-"""Told the messages of a call that could be sent now, redacted and without secrets, as they may be shown to a person.
+Admit = Callable[[Sequence[AnyMessage]], Callable[[], Awaitable[bool]]]
+"""Told the messages of a call, redacted and without secrets, as they may be shown; raises what is against them.
 
-It raises what keeps them from being sent, and says whether it waited for somebody."""
+What it returns is called once nothing but a person keeps them from being sent. It raises where they do not agree, and
+says whether it asked anybody."""
 
 _ACCEPTED_STATUS, _ACCEPTED_BODY = 200, {"success": True}
 """Segment's answer to what it takes, for those who ask again."""
@@ -162,16 +163,16 @@ class Sender:
         now = self._outside.now()
         derive = derived(call) if call is not None and self._settings.derive_message_id else None
         redacted = [self._redaction.of(message) for message in messages]
-        done, remarks = await self._prepared(redacted, indices, now, self._outside.new_id, derive)
+        done, remarks = self._stamped(redacted, indices, now, self._outside.new_id, derive)
+        agreed = admit(redacted) if admit else None
+        remarks = await self._with_departures(done, remarks)
         receipt = Receipt("failed", tuple(each.fields for each in done), warnings=tuple(remarks))
         if self._settings.dry_run:
-            receipt = self._unsent(receipt, done, to_requests, now)
-            if admit is not None:
-                await admit(redacted)
-            return receipt
+            return self._unsent(receipt, done, to_requests, now)
         pack = partial(self._packed, to_requests, iso_utc(now), found := route())
         requests = pack(done)
-        if admit is not None and await admit(redacted):
+        if agreed and await agreed():
+            watched.begin()
             pack = partial(self._packed, to_requests, iso_utc(self._outside.now()), found)
             requests = pack(done)
         if self._ending is not None:
@@ -230,9 +231,21 @@ class Sender:
         new_id: Callable[[], str],
         derive: Derive | None,
     ) -> tuple[list[Stamped], list[Warned]]:
-        """The messages as they may leave: nothing but this is sent, kept, remembered, logged or shown."""
+        """The messages as they may leave, and what is to be said of them."""
+        done, remarks = self._stamped(redacted, indices, now, new_id, derive)
+        return done, await self._with_departures(done, remarks)
+
+    def _stamped(
+        self,
+        redacted: Sequence[AnyMessage],
+        indices: Sequence[int | None],
+        now: datetime,
+        new_id: Callable[[], str],
+        derive: Derive | None,
+    ) -> tuple[list[Stamped], list[Warned]]:
+        """The messages complete: nothing but this is sent, kept, remembered, logged or shown."""
         generate = self._settings.anonymous_id == "generate"
-        done, remarks = stamped(
+        return stamped(
             redacted,
             indices,
             now,
@@ -242,12 +255,13 @@ class Sender:
             judge=self._problems,
             quiet=self._quiet(),
         )
+
+    async def _with_departures(self, done: Sequence[Stamped], remarks: list[Warned]) -> list[Warned]:
+        """The remarks, and what the tracking plan has against the messages."""
         departures = await self._held_to_plan(done)
-        if not departures:
-            return done, remarks
         told = {(each.field, each.index) for each in departures}
         # What the plan says of a field goes before what is good practice in general.
-        return done, [each for each in remarks if (each.field, each.index) not in told] + departures
+        return [each for each in remarks if (each.field, each.index) not in told] + departures
 
     def _problems(self, fields: Mapping[str, Any]) -> list[Problem]:
         """What this server's settings have against the message."""

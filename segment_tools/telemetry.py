@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 )
 
 from segment_tools._version import __version__
-from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
+from segment_tools.errors import PENDING, InvalidMessage, NotConfigured, Refused, SegmentError
 from segment_tools.log_line import Line
 from segment_tools.receipt import Receipt
 from segment_tools.redaction import shown_id
@@ -194,7 +194,8 @@ def _traced(span: Span) -> Generator[Span]:
         try:
             yield span
         except BaseException as error:
-            _fail(span, error_type(error))
+            if (kind := error_type(error)) != PENDING:
+                _fail(span, kind)
             raise
 
 
@@ -203,7 +204,11 @@ class Call:
 
     def __init__(self, span: Span, count: int, clock: Callable[[], float]) -> None:
         self._span, self._count, self._clock = span, count, clock
-        self._began = clock()
+        self.begin()
+
+    def begin(self) -> None:
+        """It begins now: nobody but Segment is waited for from here on."""
+        self._began = self._clock()
 
     def accepted(self, number: int) -> None:
         """Segment took so many of its messages."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from segment_tools import (
     Unavailable,
     gathering,
 )
+from segment_tools.outbox import open_outbox
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.telemetry import measuring
 
@@ -374,15 +376,41 @@ async def test_a_client_that_closes_ends_what_waits() -> None:
     later = [call(segment, f"Later {number}") for number in range(2)]
     await waiting(segment, *later)
     await segment.aclose()
-    results = await settled(*later)
+    results = await settled(first, *later)
     gate.is_open.set()
-    await settled(first)
     for result in results:
         assert isinstance(result, Unavailable)
         assert result.code == "ending"
         assert result.receipt is not None
-        assert not result.receipt.sent
+    assert [result.receipt.sent for result in results] == [True, False, False]  # type: ignore[union-attr]
     assert len(gate.requests) == 1
+
+
+async def test_a_client_that_closes_leaves_to_the_outbox_what_is_not_answered(tmp_path: Path) -> None:
+    gate, file = Gate(), f"sqlite:///{tmp_path}/outbox.db"
+    segment = client(gate, flush_seconds=0.1, outbox=file)
+    first = await busy(segment, gate)
+    later = [call(segment, f"Later {number}") for number in range(2)]
+    await waiting(segment, *later)
+    await segment.aclose()
+    results = await settled(first, *later)
+    assert [result.status for result in results if isinstance(result, Receipt)] == ["queued"] * 3
+    kept = open_outbox(file, 2**20, lambda: datetime.now(UTC))
+    assert (await kept.depth()).pending == 3
+    await kept.aclose()
+
+
+async def test_a_caller_alone_leaves_alone_again_once_others_are_gone() -> None:
+    gate = Gate()
+    async with client(gate) as segment:
+        first = await busy(segment, gate)
+        later = call(segment, "Later")
+        await waiting(segment, later)
+        gate.is_open.set()
+        await settled(first, later)
+        for number in range(3):
+            await segment.send(Track(event=f"Next {number}", user_id="u1"))
+            assert not segment._sender._gathering._tasks
 
 
 async def test_a_client_that_closes_lets_leave_what_waits_for_a_call() -> None:

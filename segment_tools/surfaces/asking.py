@@ -21,8 +21,8 @@ from mcp.types import (
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from segment_tools.errors import Refused
-from segment_tools.guard import PENDING, Decision, unavailable
+from segment_tools.errors import PENDING, Refused
+from segment_tools.guard import Decision, unavailable
 from segment_tools.settings import Settings
 
 ANSWER_SECONDS = 600.0

@@ -9,7 +9,8 @@ from pydantic_core import to_json
 
 from segment_tools.audit import Audit
 from segment_tools.client import Segment
-from segment_tools.guard import PENDING, Origin
+from segment_tools.errors import PENDING
+from segment_tools.guard import Origin
 from segment_tools.redaction import hidden_in, is_plain_id
 from segment_tools.spec.names import printable
 from segment_tools.spec.timestamps import iso_utc

@@ -37,20 +37,27 @@ class Caller:
     origin: Origin = field(default=Origin(), repr=False)
     confirm: Confirm | None = field(default=None, repr=False)
 
-    async def admit(self, segment: Segment, messages: Sequence[AnyMessage], *, indexed: bool = False) -> bool:
-        """Return once the server's limits, and a person where one must, let them go: see `sending.Admit`."""
+    def asked(self, messages: Sequence[AnyMessage], *, indexed: bool = False) -> Asked:
+        """What the guard is told of these."""
         own = (self.write_key,) if self.write_key else ()
-        asked = Asked(self.tool, messages, indexed, self.origin.session, self.source, self.confirm, own)
-        return await segment.guard.admit(asked)
+        return Asked(self.tool, messages, indexed, self.origin.session, self.source, self.confirm, own)
+
+    def _admit(
+        self, segment: Segment, messages: Sequence[AnyMessage], *, indexed: bool = False
+    ) -> Callable[[], Awaitable[bool]]:
+        """The server's limits let them go, and a person where one must: see `sending.Admit`."""
+        asked = self.asked(messages, indexed=indexed)
+        segment.guard.check(asked)
+        return partial(segment.guard.agree, asked)
 
     async def send(self, segment: Segment, message: AnyMessage) -> Receipt:
         """Send the message where the caller wants it."""
-        admit = partial(self.admit, segment)
+        admit = partial(self._admit, segment)
         return await segment.send(message, source=self.source, write_key=self.write_key, call=self.call_id, admit=admit)
 
     async def send_batch(self, segment: Segment, messages: Sequence[AnyMessage]) -> Receipt:
         """Send the messages where the caller wants them."""
-        admit = partial(self.admit, segment, indexed=True)
+        admit = partial(self._admit, segment, indexed=True)
         return await segment.send_batch(
             messages, source=self.source, write_key=self.write_key, call=self.call_id, admit=admit
         )

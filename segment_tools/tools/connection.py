@@ -104,8 +104,17 @@ async def segment_test_connection(arguments: ConnectionArguments, segment: Segme
     {"level": "probe"}
     """
     if arguments.level == "send" and not segment.settings.read_only:
-        await caller.admit(segment, [segment.test_event])
+        await _admitted(caller, segment)
     return shown(await segment.check(arguments.level or "probe"))
+
+
+async def _admitted(caller: Caller, segment: Segment) -> None:
+    """Return once the test's event may be sent; nobody is asked for one that cannot be."""
+    asked = caller.asked([segment.test_event])
+    segment.guard.check(asked)
+    if segment.guard.asks(asked) and (segment.settings.write_key or segment.settings.sources):
+        await segment.preview(segment.test_event)
+        await segment.guard.agree(asked)
 
 
 TOOLS = (segment_test_connection,)
