@@ -7,25 +7,24 @@ row are those that `spec.advice` has of any row with the same event and the same
 """
 
 import re
-import types
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Annotated, Any, ClassVar, Union, cast, get_args, get_origin
+from typing import Any, cast
 
 import msgspec
-from pydantic import BaseModel
 from pydantic_core import SchemaValidator, core_schema
 
 from segment_tools import wire
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.naming import Naming, adler32, crc32
+from segment_tools.bulk.typed import Shape, decoder, decoder_of
 from segment_tools.errors import InvalidMessage
 from segment_tools.settings import Settings
 from segment_tools.spec import limits, lookalikes
 from segment_tools.spec.advice import Quiet, warnings
-from segment_tools.spec.context import Context
 from segment_tools.spec.credentials import ISSUED, Secrets
 from segment_tools.spec.currencies import CURRENCIES
 from segment_tools.spec.names import SHOWN_CHARACTERS
@@ -63,18 +62,6 @@ _CARDS = (
 )
 """Whatever may be a card's number: in JSON an escape may be before it, and numbers may have a fraction or exponent."""
 
-_Scalar = bool | int | float | str | None
-_Inner = bool | int | float | str | None | list[_Scalar] | dict[str, _Scalar]
-_Value = bool | int | float | str | None | list[_Inner] | dict[str, _Inner]
-_Fields = dict[str, _Value]
-"""Properties or traits of no more levels than destinations take."""
-
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Id = Annotated[str, msgspec.Meta(min_length=limits.SHORT_MESSAGE_ID, max_length=limits.MESSAGE_ID_CHARACTERS - 1)]
-_GroupId = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.GROUP_ID_CHARACTERS)]
-_ABSENT = cast("Any", None)
-_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
@@ -94,12 +81,22 @@ class View:
     """Fields that may be blank beside the ids."""
     others: bool = False
     """Whether it goes by products, dates or texts."""
+    shape: Shape | None = None
+    """How rows of the kind may be recognised as they are read; None where that does not tell all that matters."""
 
 
 Part = tuple[int, bytes, int, View]
 """A row's number, the message as it goes into a batch, its lane, and what is known of it."""
 
 _UNKNOWN: Any = object()
+_WRONG = (msgspec.DecodeError, RecursionError)
+"""What a row is refused with; a value of another type is a DecodeError, too."""
+_SELDOM = 4
+"""Ours: one row of so many may be of a kind that is not known."""
+_LONGEST_PAUSE = 64
+"""Ours: where too few are known, after how many blocks of rows kinds are learnt anew at the latest."""
+_MOST_SHAPES = 64
+"""Ours: how many kinds are known at a time."""
 _BETWEEN = b"\0"
 """Between rows that are looked at together: in JSON it cannot be."""
 _CONTEXT = b'"context":{'
@@ -123,7 +120,8 @@ class Plain:
         self._possible = self._possible and signs is not None
         unusual = (*_UNUSUAL, *(signs or ()), *(_CARDS if settings.block_secrets else ()))
         self._flagged, self._flagged_or_unclear = _matcher(unusual), _matcher((*unusual, _UNCLEAR))
-        self._decode = _decoder().decode
+        self._decode = self._any = decoder().decode
+        self._pause = self._left = 1
         self._quiet = quiet
         self._views: dict[object, View | None] = {}
         self._puts = _puts(naming, began)
@@ -167,17 +165,26 @@ class Plain:
 
     def _parts(self, rows: Iterable[tuple[int, bytes]], *, unclear: bool) -> list[Part | None]:  # noqa: C901, PLR0912, PLR0915
         """The rows as parts, in one loop over local names: a call or an attribute more is paid for by each row."""
-        decode, views, latest, most = self._decode, self._views, self._latest, limits.MESSAGE_BYTES
+        decode, any_kind, latest, most = self._decode, self._any, self._latest, limits.MESSAGE_BYTES
         before_all, before_context, before_rest = self._puts
-        currencies = CURRENCIES
         parts: list[Part | None] = []
         done = parts.append
+        join = b"".join  # quicker than a format of the whole, which asks for more memory than it needs
+        unknown = 0
         for number, row in rows:
             try:
                 found: Any = decode(row)
-            except (msgspec.DecodeError, RecursionError):  # a value of another type is a DecodeError, too
-                done(None)
-                continue
+            except _WRONG:
+                try:
+                    found = any_kind(row)
+                except _WRONG:
+                    done(None)
+                    continue
+            if (view := found.view) is None:
+                unknown += 1
+                if (view := self._view(found)) is None:
+                    done(None)
+                    continue
             if (user := found.user_id) is not None:
                 other = found.anonymous_id
                 if "@" in user or user.isspace() or (other is not None and other.isspace()):
@@ -192,30 +199,6 @@ class Plain:
             if (moment := found.timestamp) is not None and not _EPOCH <= moment <= latest:
                 done(None)
                 continue
-            first: Any = None
-            if fields := found.fields:
-                key: Any = (found.__class__, found.event, tuple(fields))
-                if "products" in fields and (first := _first(fields["products"])):
-                    key = (key, *first)
-            else:
-                key = (found.__class__, found.event, ())
-            if (sent_to := found.integrations) is not None:
-                key = (key, None, *sent_to)
-            if (view := views.get(key, _UNKNOWN)) is _UNKNOWN:
-                view = views[key] = self._judged(found, first)
-            if view is None:
-                done(None)
-                continue
-            for name in view.numbers:
-                if fields[name].__class__ is str:
-                    view = None
-                    break
-            if view is None or (view.others and not _fits(view, found, fields, first)):
-                done(None)
-                continue
-            if view.currency and ((text := fields["currency"]).__class__ is not str or text not in currencies):
-                done(None)
-                continue
             context, name = found.context, found.message_id
             if context is None:
                 mark, put = before_all[name is None, moment is None]
@@ -228,11 +211,40 @@ class Plain:
                 done(None)
                 continue
             if name is None:
-                body = put % (before, number, crc32(row) << 32 | adler32(row), after)
+                body = join((before, put % (number, crc32(row) << 32 | adler32(row)), after))
             else:
-                body = put % (before, after)
+                body = join((before, put, after))
             done((number, body, lane, view) if len(body) <= most else None)
+        if unknown * _SELDOM > len(parts):
+            self._learn(parts)
         return parts
+
+    def _learn(self, parts: Sequence[Part | None]) -> None:
+        """Have rows like most of these recognised as they are read, from now on; seldom, for that takes a while."""
+        self._left -= 1
+        if self._left:
+            return
+        self._left = self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        known: dict[str, View] = {}
+        seen = Counter(part[3] for part in parts if part)
+        for view, _ in seen.most_common(_MOST_SHAPES):
+            if view.shape:
+                known.setdefault(view.event, view)
+        most = sum(seen[view] for view in known.values()) * 2 > len(parts)
+        self._decode = decoder_of([(view.shape, view) for view in known.values() if view.shape]) if most else self._any
+
+    def _view(self, found: Any) -> View | None:
+        """What is known of rows like this one; None where it needs the full look."""
+        first: dict[str, Any] | None = None
+        fields: dict[str, Any] = found.fields or {}
+        key: Any = (found.__class__, found.event, tuple(fields))
+        if "products" in fields and (first := _first(fields["products"])):
+            key = (key, *first)
+        if (sent_to := found.integrations) is not None:
+            key = (key, None, *sent_to)
+        if (view := self._views.get(key, _UNKNOWN)) is _UNKNOWN:
+            view = self._views[key] = self._judged(found, first)
+        return view if view and _fits(view, found, fields, first or {}) else None
 
     def _judged(self, found: Any, first: Mapping[str, Any] | None) -> View | None:
         """What the full look says of messages with these names, be their values numbers or text."""
@@ -252,7 +264,10 @@ class Plain:
         money = found.kind == "track" and "currency" in names
         codes = tuple(code for code, _ in plain if code != "created_at_not_a_date")
         others = bool(below or dates or found.texts)
-        return View(found.kind, found.event or "", codes, own, below, dates, money, found.texts, others)
+        shape = None
+        if found.kind == "track" and not dates and found.integrations is None:
+            shape = Shape.of(found.event, names, items, own, below)
+        return View(found.kind, found.event or "", codes, own, below, dates, money, found.texts, others, shape)
 
     def _said(
         self, found: Any, names: Sequence[str], items: Sequence[str], value: object
@@ -273,15 +288,27 @@ class Plain:
 
 
 def _fits(view: View, found: Any, fields: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
-    """Whether the values are such as the warnings of the view were found with; numbers and currency apart."""
+    """Whether the values are such as the warnings of the view were found with."""
+    for name in view.numbers:
+        if fields[name].__class__ is str:
+            return False
+    if view.currency and ((code := fields["currency"]).__class__ is not str or code not in CURRENCIES):
+        return False
+    return not view.others or _others_fit(view, found, fields, first)
+
+
+def _others_fit(view: View, found: Any, fields: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
     for name in view.item_numbers:
         if first[name].__class__ is str:
             return False
     for name in view.dates:
         if not is_date(fields[name]):
             return False
-    texts = (getattr(found, name) for name in view.texts)
-    return not any(text is not None and text.isspace() for text in texts)
+    for name in view.texts:
+        text = getattr(found, name)
+        if text is not None and text.isspace():
+            return False
+    return True
 
 
 def _around_context(row: bytes) -> tuple[bytes, bytes, bytes]:
@@ -291,8 +318,8 @@ def _around_context(row: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 _Put = Mapping[tuple[bool, bool], tuple[bytes, bytes]]
-"""By whether there is no messageId and no timestamp: where to put them, and the format of the whole. It takes what is
-before that place, the row's number and its checksum where they are wanted, and what is after it."""
+"""By whether there is no messageId and no timestamp: where to put them, and what is put there; where there is no
+messageId, the format of that, for the row's number and its checksum."""
 
 
 def _puts(naming: Naming, began: str) -> tuple[_Put, _Put, _Put]:
@@ -302,7 +329,7 @@ def _puts(naming: Naming, began: str) -> tuple[_Put, _Put, _Put]:
 
     def at(mark: bytes, begin: bytes, end: bytes) -> _Put:
         return {
-            (unnamed, untimed): (mark, b"%b" + begin + named * unnamed + timed * untimed + end + b"%b")
+            (unnamed, untimed): (mark, begin + named * unnamed + timed * untimed + end)
             for unnamed in (False, True)
             for untimed in (False, True)
         }
@@ -351,71 +378,7 @@ def _escaped(literal: str) -> str:
     return re.escape(literal).replace("\\ ", " ")
 
 
-def _matcher(patterns: Sequence[str]) -> Any:
+@cache
+def _matcher(patterns: tuple[str, ...]) -> Any:
     """Whether a text has any of the patterns, in a linear time."""
     return SchemaValidator(core_schema.str_schema(pattern="|".join(patterns))).isinstance_python
-
-
-class _Row(msgspec.Struct, tag_field="type", forbid_unknown_fields=True, gc=False, rename="camel"):
-    """A row; a field that is None is not there, for null is not taken."""
-
-    kind: ClassVar[str]
-    holder: ClassVar[str] = "properties"
-    texts: ClassVar[tuple[str, ...]] = ()
-    """What may be blank beside the ids."""
-    event: ClassVar[str | None] = None
-    user_id: _Text = _ABSENT
-    anonymous_id: _Text = _ABSENT
-    message_id: _Id = _ABSENT
-    timestamp: _Moment = _ABSENT
-    context: Any = None
-    integrations: dict[str, bool] = _ABSENT
-
-
-def _plain_type(annotation: Any) -> Any:
-    """What msgspec takes where pydantic takes this; where that may be deep or long, nothing at all."""
-    origin, below = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _plain_type(below[0])
-    if origin in (Union, types.UnionType):
-        return Union[tuple(_plain_type(each) for each in below)]  # noqa: UP007 - made of a tuple
-    if origin is list:
-        return None
-    if origin is dict:
-        return dict[str, _Inner if below[1] is Any else _plain_type(below[1])]
-    is_model = isinstance(annotation, type) and issubclass(cast("type[Any]", annotation), BaseModel)
-    return _struct_of(cast("Any", annotation)) if is_model else annotation
-
-
-@cache
-def _struct_of(model: type[BaseModel]) -> type[msgspec.Struct]:
-    """The model's documented fields, and no others."""
-    fields = [
-        (name, _plain_type(field.annotation), msgspec.field(name=field.alias, default=None))
-        if not field.is_required()
-        else (name, _plain_type(field.annotation), msgspec.field(name=field.alias))
-        for name, field in model.model_fields.items()
-    ]
-    return msgspec.defstruct(model.__name__, fields, forbid_unknown_fields=True, gc=False, kw_only=True)
-
-
-@cache
-def _decoder() -> msgspec.json.Decoder[Any]:
-    """Reads rows of every type but alias, which is rare, and a matter of two ids."""
-    context = _struct_of(Context)
-    absent: Any = msgspec.field(default=None)
-
-    def row(kind: str, holder: str, own: Sequence[tuple[Any, ...]] = (), **said: Any) -> Any:
-        fields = [*own, ("context", context, absent), ("fields", _Fields, msgspec.field(name=holder, default=None))]
-        namespace = {"kind": kind, "holder": holder, **said}
-        return msgspec.defstruct(kind, fields, bases=(_Row,), namespace=namespace, tag=kind, gc=False, kw_only=True)
-
-    views = [("name", _Text, absent), ("category", _Text, absent)]
-    every = (
-        row("track", "properties", [("event", _Text)]),
-        row("identify", "traits"),
-        row("group", "traits", [("group_id", _GroupId, msgspec.field(name="groupId"))], texts=("group_id",)),
-        row("page", "properties", views, texts=("name", "category")),
-        row("screen", "properties", views, texts=("name", "category")),
-    )
-    return msgspec.json.Decoder(Union[every])  # noqa: UP007 - made of a tuple
