@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 
 from segment_tools import wire
 from segment_tools.bulk.checkpoint import State
@@ -13,7 +15,8 @@ from segment_tools.bulk.packing import Batch, Packer
 from segment_tools.bulk.plain import Part
 from segment_tools.bulk.rows import Block, Judge, Rejection, StoppedAt
 from segment_tools.bulk.tempo import Tempo
-from segment_tools.errors import Problem, Rejected
+from segment_tools.bulk.trouble import Trouble
+from segment_tools.errors import Problem, Rejected, Undelivered
 from segment_tools.sending import Means, Route
 from segment_tools.spec.timestamps import iso_utc
 
@@ -75,6 +78,8 @@ class Partition:
     ) -> None:
         self._means, self._route, self._judge, self._manner = means, route, judge, manner
         self.state = state
+        self.trouble: Trouble | None = None
+        """Why requests are tried again, since one was taken last."""
         self._at = state.done
         """All rows up to this number were looked at by this run; the state may have read more, before."""
         self._keep, self._reject = keep, reject
@@ -201,14 +206,22 @@ class Partition:
         request = gzipped(wire.batch([each[1] for each in batch.parts], iso_utc(outside.now()), plane.key_in_body(key)))
         began = outside.monotonic()
         try:
-            _, attempts = await plane.send(request, key, began + PATIENCE_SECONDS)
+            failed = partial(self._failed, outside.now() + timedelta(seconds=PATIENCE_SECONDS))
+            _, attempts = await plane.send(request, key, began + PATIENCE_SECONDS, failed)
         except Rejected as error:
             if error.status_code not in _REFUSED_FOR_CONTENT:
                 raise
+            self.trouble = None
             return await self._parted(batch, error)
+        self.trouble = None
         self._tempo.answered(outside.monotonic() - began, again=attempts > 1)
         self._took(batch, len(request.body))
         return len(batch.parts)
+
+    def _failed(self, until: datetime, error: Undelivered) -> None:
+        """Note why a request is tried again; not where only this program held it back."""
+        if error.made:
+            self.trouble = Trouble.of(error, self._means.settings, until).after(self.trouble)
 
     async def _parted(self, batch: Batch, error: Rejected) -> int:
         if len(batch.parts) == 1:

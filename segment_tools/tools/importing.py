@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import stat
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from segment_tools.bulk.partition import Partition
 
 _PROGRESS_SECONDS = 1.0
+_LEAST_STEP = 0.001
+"""Ours, in bytes: so much the number grows by what is told while nothing moves."""
 _MOST_ROWS = 10**12
 _running: set[Path] = set()
 """What this process imports just now."""
@@ -171,15 +174,23 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
 
 
 async def _told(partition: "Partition", source: "Opened", progress: Progress) -> None:
-    """Tell now and then how much of the file is done with: MCP wants each number to be above the one before."""
-    told = -1.0
+    """Tell now and then how much of the file is done with, or why nothing moves.
+
+    MCP wants each number to be above the one before, where nothing moves, too.
+    """
+    from segment_tools.bulk.trouble import News
+
+    told, size, news = -1.0, float(source.size or 0) or None, News()
     while True:
+        if text := news.of(partition.trouble, time.monotonic()):
+            told = max(told, 0.0) + _LEAST_STEP
+            await progress(told, size, text)
         counts = partition.counts
         done = round((source.position or 0) * counts.share, 1)
         text = f"{counts.rows:,} rows read, {counts.accepted:,} accepted, {counts.rejected:,} rejected"
         if done > told:
             told = done
-            await progress(done, float(source.size or 0) or None, text)
+            await progress(done, size, text)
         await asyncio.sleep(_PROGRESS_SECONDS)
 
 
