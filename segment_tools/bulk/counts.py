@@ -37,11 +37,6 @@ class Counts:
         """Rows that are done with: acknowledged, or refused."""
         return self.accepted + self.rejected
 
-    @property
-    def share(self) -> float:
-        """Which share of the rows that were read is done with."""
-        return min(1.0, self.done / self.rows) if self.rows else 0.0
-
     def take(self, parts: Iterable[Part]) -> None:
         """Count messages that were accepted."""
         for view, number in Counter(map(itemgetter(3), parts)).items():

@@ -22,6 +22,7 @@ from segment_tools.bulk.reading import Reading, at_once
 from segment_tools.bulk.rejections import RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
+from segment_tools.bulk.underway import UnderWay
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem
 from segment_tools.sending import Means, Route
 from segment_tools.spec.timestamps import iso_utc
@@ -113,11 +114,11 @@ class Imported:
     """Of a dry run, the table's columns that become nothing."""
 
 
-Watch = Callable[[Partition, Opened], None]
+Watch = Callable[[UnderWay], None]
 """Told of an import that begins, to look at it now and then."""
 
 
-def unwatched(_: Partition, __: Opened) -> None:
+def unwatched(_: UnderWay) -> None:
     """For who does not look."""
 
 
@@ -193,10 +194,12 @@ async def _imported(
     naming = Naming(source.known_as, plan.route.write_key)
     judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
-    watch(partition, source)
+    under_way = UnderWay(partition, source.size if plan.limit is None else None)
+    watch(under_way)
     begun: list[Block] = []
+    blocks = _noted(_limited(table.rows, plan.limit), begun)
     try:
-        await partition.run(reading(_noted(_limited(table.rows, plan.limit), begun)))
+        await partition.run(reading(under_way.followed(blocks, table.position)))
         _check_unchanged(of, source)
         state.finished = plan.limit is None
         keep(state)
@@ -246,6 +249,8 @@ class Table:
     rows: Iterator[Block]
     unused: list[str]
     """The columns that become nothing."""
+    position: Callable[[], int]
+    """How many bytes of the file were read."""
     typed: bool = True
     """Whether anything says what the rows become."""
 
@@ -258,11 +263,18 @@ def table_of(source: Opened, columns: Columns) -> Table:
     """
     if source.format == "jsonl":
         if not columns.given:
-            return Table(blocks_of_lines(source.stream), [])
-        return Table(blocks_of_table(rows_of_lines(source.stream), columns), [], columns.typed)
-    table = CsvTable(source.stream) if source.format == "csv" else ParquetTable(source.raw)
+            return Table(blocks_of_lines(source.stream), [], source.position)
+        return Table(blocks_of_table(rows_of_lines(source.stream), columns), [], source.position, columns.typed)
+    if source.format == "csv":
+        table, position = CsvTable(source.stream), source.position
+    else:
+        table = parquet = ParquetTable(source.raw)
+
+        def position() -> int:
+            return int(parquet.share * (source.size or 0))
+
     whole = columns.for_columns(table.columns)
-    return Table(blocks_of_table(table.rows(), whole), whole.unused(table.columns), whole.typed)
+    return Table(blocks_of_table(table.rows(), whole), whole.unused(table.columns), position, whole.typed)
 
 
 def _check_typed(table: Table) -> None:

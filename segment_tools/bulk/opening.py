@@ -4,7 +4,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
@@ -43,12 +43,9 @@ class Opened:
         """What rows are named by: the file's name, or how it begins where the name says nothing of what is in it."""
         return self.name if self.size is not None and self.name != _NAMELESS else f"{_NAMELESS}{self.head}"
 
-    @property
-    def position(self) -> int | None:
-        """How much of the file itself was read, of `size`."""
-        with suppress(OSError, ValueError):
-            return self.raw.tell() if self.size is not None else None
-        return None
+    def position(self) -> int:
+        """How much of the file itself was read, of `size`; nothing where that is not known."""
+        return self.raw.tell() if self.size is not None else 0
 
     @property
     def print(self) -> dict[str, Any]:

@@ -306,7 +306,7 @@ class ParquetTable:
         except ImportError:
             hint = "pip install 'segment-tools[parquet]'"
             raise NotConfigured("FILE", "The package that reads Parquet is not installed.", hint=hint) from None
-        self._arrow = arrow
+        self._arrow, self._number = arrow, 0
         self._errors = (arrow.ArrowException, OSError)
         self._unreadable = (*self._errors, ArithmeticError, LookupError, ValueError)
         try:
@@ -326,11 +326,15 @@ class ParquetTable:
         Raises:
             NotConfigured: the file is damaged.
         """
-        number = 0
         for batch in self._batches():
             for row in self._read(batch):
-                number += 1
-                yield number, row, ""
+                self._number += 1
+                yield self._number, row, ""
+
+    @property
+    def share(self) -> float:
+        """Which share of all rows was read."""
+        return self._number / max(1, self._file.metadata.num_rows)
 
     def _batches(self) -> Iterator[Any]:
         try:

@@ -5,12 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from segment_tools.bulk.counts import Counts
-from segment_tools.bulk.opening import Opened
-from segment_tools.bulk.partition import Partition
 from segment_tools.bulk.trouble import News, Trouble
+from segment_tools.bulk.underway import UnderWay
 
 _BAR_SECONDS, _LOOK_SECONDS, _LINE_SECONDS = 0.2, 1.0, 10.0
 
@@ -20,8 +20,7 @@ class Watched:
 
     def __init__(self, name: str, say: Callable[[str], None], bar: Any) -> None:
         self._name, self._say, self._bar = name, say, bar
-        self._partition: Partition | None = None
-        self._source: Opened | None = None
+        self._under_way: UnderWay | None = None
         self._task: asyncio.Task[None] | None = None
         self._began, self._rows = time.monotonic(), 0
         self._news, self._said = News(), self._began
@@ -29,11 +28,11 @@ class Watched:
     @property
     def counts(self) -> Counts:
         """Of the import so far."""
-        return self._partition.counts if self._partition else Counts()
+        return self._under_way.counts if self._under_way else Counts()
 
-    def begin(self, partition: Partition, source: Opened) -> None:
+    def begin(self, under_way: UnderWay) -> None:
         """Show this import from now on."""
-        self._partition, self._source, self._rows = partition, source, partition.counts.done
+        self._under_way, self._rows = under_way, under_way.counts.done
         self._task = asyncio.create_task(self._shown())
 
     def end(self) -> None:
@@ -60,8 +59,12 @@ class Watched:
         self._said, counts = now, self.counts
         self._say(
             f"{self._name}: {counts.rows:,} rows, {self._rate:,.0f} a second, {counts.accepted:,} accepted, "
-            f"{counts.rejected:,} rejected, {counts.requests:,} requests, {counts.bytes / 1e6:,.0f} MB"
+            f"{counts.rejected:,} rejected, {counts.requests:,} requests, {counts.bytes / 1e6:,.0f} MB{self._left(now)}"
         )
+
+    def _left(self, now: float) -> str:
+        left = self._under_way.seconds_left(now - self._began) if self._under_way else None
+        return "" if left is None else f", about {timedelta(seconds=round(left))} left"
 
     def _tell(self, now: float) -> bool:
         news = self._news.of(self._trouble, now)
@@ -70,14 +73,12 @@ class Watched:
         return bool(news)
 
     def _update(self) -> None:
-        counts = self.counts
-        total, position = (self._source.size, self._source.position) if self._source else (None, None)
-        told = str(self._trouble) if self._trouble else _counted(counts, self._rate)
-        self._bar.show(int((position or 0) * counts.share), total, told)
+        done, total = (self._under_way.done, self._under_way.size) if self._under_way else (0, None)
+        self._bar.show(done, total, str(self._trouble or _counted(self.counts, self._rate)))
 
     @property
     def _trouble(self) -> Trouble | None:
-        return self._partition.trouble if self._partition else None
+        return self._under_way.trouble if self._under_way else None
 
     @property
     def _rate(self) -> float:

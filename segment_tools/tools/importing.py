@@ -24,8 +24,7 @@ from segment_tools.tools._tool import Caller, tool
 
 if TYPE_CHECKING:
     from segment_tools.bulk.files import Imported, Plan
-    from segment_tools.bulk.opening import Opened
-    from segment_tools.bulk.partition import Partition
+    from segment_tools.bulk.underway import UnderWay
 
 _PROGRESS_SECONDS = 1.0
 _LEAST_STEP = 0.001
@@ -159,8 +158,8 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
         raise Unavailable("The file is being imported already.", hint=hint, code="import_running", sent=False)
     telling: list[asyncio.Task[None]] = []
 
-    def watch(partition: "Partition", source: "Opened") -> None:
-        telling.append(asyncio.create_task(_told(partition, source, progress)))
+    def watch(under_way: "UnderWay") -> None:
+        telling.append(asyncio.create_task(_told(under_way, progress)))
 
     _running.add(path)
     try:
@@ -173,20 +172,19 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
         await asyncio.gather(*telling, return_exceptions=True)
 
 
-async def _told(partition: "Partition", source: "Opened", progress: Progress) -> None:
+async def _told(under_way: "UnderWay", progress: Progress) -> None:
     """Tell now and then how much of the file is done with, or why nothing moves.
 
     MCP wants each number to be above the one before, where nothing moves, too.
     """
     from segment_tools.bulk.trouble import News
 
-    told, size, news = -1.0, float(source.size or 0) or None, News()
+    told, size, news = -1.0, float(under_way.size or 0) or None, News()
     while True:
-        if text := news.of(partition.trouble, time.monotonic()):
+        if text := news.of(under_way.trouble, time.monotonic()):
             told = max(told, 0.0) + _LEAST_STEP
             await progress(told, size, text)
-        counts = partition.counts
-        done = round((source.position or 0) * counts.share, 1)
+        counts, done = under_way.counts, float(under_way.done)
         text = f"{counts.rows:,} rows read, {counts.accepted:,} accepted, {counts.rejected:,} rejected"
         if done > told:
             told = done
