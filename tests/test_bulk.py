@@ -469,13 +469,30 @@ def test_rows_without_time_or_people_get_them_and_the_same_again(
     assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 2, "duplicate": 2}
 
 
-def test_a_damaged_archive_is_said_after_what_it_holds_was_sent(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl.gz"
-    whole = gzip.compress("".join(json.dumps(message(number)) + "\n" for number in range(5000)).encode())
+@pytest.mark.parametrize(("end", "pack"), [("gz", gzip.compress), ("zst", zstandard.ZstdCompressor().compress)])
+def test_a_damaged_archive_is_said_once_what_it_holds_was_sent(
+    end: str, pack: Callable[[bytes], bytes], run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / f"events.jsonl.{end}"
+    # Less than fills a batch, and nothing that a compressor makes much smaller.
+    given = [message(number, properties={"number": number, "note": os.urandom(150).hex()}) for number in range(1500)]
+    whole = pack("".join(json.dumps(each) + "\n" for each in given).encode())
     path.write_bytes(whole[: len(whole) // 2])
-    done = run(path)
-    assert done.returncode == 2
-    assert b"ends too soon" in done.stderr
+    found = run.summary(path, code=2)
+    assert "ends too soon" in found["files"][0]["error"]["message"]
+    assert found["rows"] == found["accepted"] > 300
+    assert sorted(numbers(sandbox)) == list(range(found["accepted"]))
+    again = run.summary(path, code=2)
+    assert (again["accepted"], len(rows(sandbox))) == (found["accepted"], found["accepted"])
+    path.write_bytes(whole)
+    changed = run(path)
+    assert (changed.returncode, b"has changed" in changed.stderr, b"--again" in changed.stderr) == (2, True, True)
+    assert run.summary(path, "--again")["accepted"] == 1500
+    assert sorted(numbers(sandbox)) == list(range(1500))
+
+
+def test_what_is_not_compressed_as_its_name_says_is_damaged(run: Command, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl.gz"
     path.write_bytes(b"no gzip at all")
     assert b"damaged" in run(path, "--again").stderr
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from segment_tools.bulk.checkpoint import Checkpoint, State
 from segment_tools.bulk.counts import Counts
+from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.lines import blocks_of_lines
 from segment_tools.bulk.mapping import NO_COLUMNS, Columns, kinds
@@ -138,6 +139,7 @@ async def import_file(
 
     Raises:
         NotConfigured: the file, the mapping or the checkpoint cannot be used, or do not fit together.
+        Damaged: the file cannot be read to its end; what is before that place was sent.
         StoppedAt: the first refused row, where the plan is strict.
         Unauthorized, Rejected, Unavailable: Segment does not take the messages.
     """
@@ -310,6 +312,8 @@ class Preview:
     """The table's columns that become nothing."""
     typed: bool
     """Whether anything says what the rows become."""
+    damage: Damaged | None = None
+    """Why there are no more of them."""
 
 
 async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: int) -> Preview:
@@ -323,13 +327,18 @@ async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: in
         naming = Naming(source.known_as, plan.route.write_key)
         began = iso_utc(means.outside.now())
         judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, began)
-        rows = [
-            (block.number(at), row, (await _judged(judge, block, at))[1])
-            for block in _limited(table.rows, count)
-            for at, row in enumerate(block.rows)
-            if row and not row.isspace()
-        ]
-        return Preview(rows, table.unused, table.typed)
+        seen: list[tuple[int, bytes, Problem | None]] = []
+        damage = None
+        try:
+            for block in _limited(table.rows, count):
+                seen += [
+                    (block.number(at), row, (await _judged(judge, block, at))[1])
+                    for at, row in enumerate(block.rows)
+                    if row and not row.isspace()
+                ]
+        except Damaged as error:
+            damage = error
+        return Preview(seen, table.unused, table.typed, damage)
 
 
 def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, BinaryIO, Literal, Self, cast
 
+from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.frames import Frames
 from segment_tools.bulk.lines import Stream
 from segment_tools.bulk.naming import plain_name
@@ -154,7 +155,7 @@ class _Whole:
             raise
 
 
-def _damaged(error: Exception) -> NotConfigured:
+def _damaged(error: Exception) -> Damaged:
     text = "The compressed file ends too soon" if isinstance(error, EOFError) else "The compressed file is damaged"
     hint = "Get the whole file, and import it with --again: rows that are the same keep their messageIds."
-    return NotConfigured("FILE", f"{text}: what is before that place was read.", hint=hint)
+    return Damaged(f"{text}: what is before that place was read.", hint=hint)

@@ -10,6 +10,7 @@ from segment_tools import wire
 from segment_tools.bulk.checkpoint import State
 from segment_tools.bulk.compressing import gzipped
 from segment_tools.bulk.counts import Counts
+from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.packing import Batch, Packer
 from segment_tools.bulk.plain import Part
@@ -104,17 +105,31 @@ class Partition:
         """Send all rows; what became of them, once all were answered.
 
         Raises:
+            Damaged: there are no more that can be read; those before were sent.
             StoppedAt: the first refused row, where the manner is strict; those before it were sent.
             Unauthorized, Rejected, Unavailable: Segment does not take them; what it took is in the state.
         """
         try:
-            async for block in _each(blocks):
-                if block.number(len(block.rows) - 1) > self.state.done:
-                    await self._block(block)
+            damage = await self._taken(blocks)
             await self._emptied()
         finally:
             await self._cancelled()
+        if damage:
+            raise damage
         return self.counts
+
+    async def _taken(self, blocks: Iterable[Block] | AsyncIterable[Block]) -> Damaged | None:
+        """Judge and pack all rows; what ended them too soon."""
+        each = _each(blocks)
+        while True:
+            try:
+                block = await anext(each, None)
+            except Damaged as error:
+                return error
+            if block is None:
+                return None
+            if block.number(len(block.rows) - 1) > self.state.done:
+                await self._block(block)
 
     async def _block(self, block: Block) -> None:
         parts, refused, blank = await self._judge.parts(block)

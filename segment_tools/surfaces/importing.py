@@ -173,6 +173,8 @@ async def _previewed(
         print(f"  {number}: {row.decode(errors='replace')}", file=to)
         if problem and seen.typed:
             print(f"     would be rejected: {problem}", file=to)
+    if seen.damage:
+        print(f"  {seen.damage.message}", file=to)
     if not seen.typed:
         print("  all would be rejected: nothing says what a row becomes (--type track, or --map type=COLUMN)", file=to)
     if seen.unused:
