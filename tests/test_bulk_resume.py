@@ -1,5 +1,6 @@
 """An import that goes on where an earlier one ended: some people's rows had got further than others'."""
 
+import gc
 import gzip
 import json
 from pathlib import Path
@@ -44,3 +45,16 @@ async def test_nobodys_rows_are_left_out_however_uneven_the_end_was(tmp_path: Pa
             done = await import_file(segment.means, "rows.jsonl", file, plan, places)
     assert _sent(first, before) | _sent(second, len(second.requests)) == set(range(ROWS))
     assert (done.counts.rows, done.counts.accepted) == (ROWS, ROWS)
+
+
+async def test_requests_that_fail_at_the_same_moment_are_one_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"".join(map(_line, range(ROWS))))
+    plan, places = Plan(Route("wk", "")), Places(None, None, "rows.jsonl")
+    async with Segment(settings(concurrency=8), transport=answering(REFUSED).transport()) as segment:
+        with path.open("rb") as file, pytest.raises(Unauthorized):
+            await import_file(segment.means, "rows.jsonl", file, plan, places)
+    gc.collect()
+    assert not caplog.records

@@ -198,8 +198,9 @@ class Partition:
     async def _answered(self) -> None:
         """Return once a request more is done with."""
         done, self._tasks = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        errors = [error for task in done if (error := task.exception())]
+        if errors:
+            raise errors[0]
 
     async def _deliver(self, batch: Batch) -> None:
         last = batch.last
