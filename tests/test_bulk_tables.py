@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,11 @@ def sent(sandbox: Sandbox) -> list[str]:
 
 
 def refused(path: Path) -> list[dict[str, Any]]:
-    text = path.with_name(f"{path.name}.rejected.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return refused_in(path.with_name(f"{path.name}.rejected.jsonl"))
+
+
+def refused_in(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 TRACK = ("--yes", "--type", "track")
@@ -294,3 +299,27 @@ async def test_others_have_their_turn_while_rows_are_refused(tmp_path: Path) -> 
         task.cancel()
     assert done.counts.rejected == 5000
     assert turns >= 100
+
+
+@pytest.mark.anyio
+async def test_others_have_their_turn_while_refused_rows_are_written(tmp_path: Path) -> None:
+    path, rejected = tmp_path / "events.jsonl", tmp_path / "rejected.jsonl"
+    path.write_bytes(b"x\n" * 50_000)  # less than is read at once
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            with suppress(FileNotFoundError):
+                turns += os.stat(rejected).st_size == 0  # noqa: PTH116 - the file is there, its rows are not
+            await asyncio.sleep(0)
+
+    plan = Plan(Route("", ""), manner=Manner(dry_run=True))
+    async with Segment(settings()) as segment:
+        task = asyncio.create_task(others())
+        with path.open("rb") as file:
+            done = await import_file(segment.means, path.name, file, plan, Places(None, rejected, path.name))
+        task.cancel()
+    assert done.counts.rejected == 50_000
+    assert len(refused_in(rejected)) == 50_000
+    assert turns >= 10

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from os.path import samestat
 from pathlib import Path
@@ -19,7 +20,7 @@ from segment_tools.bulk.mapping import NO_COLUMNS, Columns, kinds
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
-from segment_tools.bulk.reading import Reading, at_once
+from segment_tools.bulk.reading import Reading, aside, at_once
 from segment_tools.bulk.rejections import RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
@@ -185,9 +186,10 @@ async def _imported(
     refused = RejectedRows(places.rejected, state.rejected_bytes, whose) if places.rejected else None
     first: list[Rejection] = []
 
-    def reject(more: Sequence[Rejection]) -> int:
+    async def reject(more: Sequence[Rejection]) -> int:
+        length = await aside(partial(refused.add, more)) if refused else 0
         first.extend(more[: FIRST_REJECTIONS - len(first)])
-        return refused.add(more) if refused else 0
+        return length
 
     def keep(now: State) -> None:
         if checkpoint:

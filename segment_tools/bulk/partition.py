@@ -1,7 +1,7 @@
 """Rows sent on: judged, packed and delivered, so many requests at once as goes well, in each person's order."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -63,7 +63,7 @@ class Partition:
     """Sends one sequence of rows, numbered in its order, from where `state` says that it has come to.
 
     `keep` is told the state whenever it has changed and may be relied on; `reject` is given refused rows, in order but
-    for those that Segment itself refuses, and answers how long the file with them is.
+    for those that Segment itself refuses, and answers how long the file with them is; it is asked once at a time.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Partition:
         judge: Judge,
         state: State,
         *,
-        reject: Callable[[Sequence[Rejection]], int],
+        reject: Callable[[Sequence[Rejection]], Awaitable[int]],
         keep: Callable[[State], None] = forgotten,
         manner: Manner = ORDERED,
     ) -> None:
@@ -83,7 +83,7 @@ class Partition:
         """Why requests are tried again, since one was taken last."""
         self._at = state.done
         """All rows up to this number were looked at by this run; the state may have read more, before."""
-        self._keep, self._reject = keep, reject
+        self._keep, self._reject, self._refusing = keep, reject, asyncio.Lock()
         self._packer, self._tempo = Packer(), Tempo(min(LANES, means.settings.concurrency))
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_vain = 0
@@ -144,8 +144,8 @@ class Partition:
         last = block.number(len(block.rows) - 1)
         for late in self._packer.late(last):
             await self._ship(late)
+        await self._judged(last, block, blank, refused)
         self._at = last
-        self._judged(last, block, blank, refused)
         await asyncio.sleep(0)  # let answers in, requests out, and others have their turn
 
     def _laned(self, parts: list[Part]) -> list[Part]:
@@ -154,20 +154,22 @@ class Partition:
             return parts
         return [(number, body, number // _UNORDERED_RUN % LANES, view) for number, body, _, view in parts]
 
-    def _judged(self, last: int, block: Block, blank: int, refused: Sequence[Rejection]) -> None:
+    async def _judged(self, last: int, block: Block, blank: int, refused: Sequence[Rejection]) -> None:
+        """Count the rows once those refused are written: else the state, kept meanwhile, would miss or repeat some."""
         state = self.state
         if last <= state.read:
             return
         known = max(state.read, block.first - 1)
         new = sum(each > known for each in block.numbers) if block.numbers else last - known
+        await self._refuse([each for each in refused if each.number > state.read])
         state.counts.rows += max(0, new - blank)
-        self._refuse([each for each in refused if each.number > state.read])
         state.read = last
 
-    def _refuse(self, refused: Sequence[Rejection]) -> None:
+    async def _refuse(self, refused: Sequence[Rejection]) -> None:
         if refused:
-            self.state.rejected_bytes = self._reject(refused)
-            self.counts.rejected += len(refused)
+            async with self._refusing:
+                self.state.rejected_bytes = await self._reject(refused)
+                self.counts.rejected += len(refused)
 
     async def _stopped(self, refused: Rejection) -> None:
         """End at the refused row, once those before it are sent."""
@@ -243,7 +245,7 @@ class Partition:
         if len(batch.parts) == 1:
             problem = Problem("refused_by_segment", error.message, error.hint)
             refused = Rejection(batch.first, (problem,), batch.parts[0][1])
-            self._refuse([refused])
+            await self._refuse([refused])
             self._in_vain += 1
             if self._in_vain >= _IN_VAIN and not self.counts.accepted:
                 raise error
