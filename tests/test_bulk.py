@@ -394,6 +394,8 @@ def test_a_table_is_not_sent_before_somebody_has_seen_it(run: Command, sandbox: 
         (["--map", "userID=id"], b"did you mean 'userId'?"),
         (["--map", "userId=di"], b"There is no column 'di'"),
         (["--map", "userId"], b"is not FIELD="),
+        (["--map", "properies.total=id"], b"did you mean 'properties.total'?"),
+        (["--map", "trait.a.b=id"], b"did you mean 'traits.a.b'?"),
         (["--map", "properties.a:money=id"], b"There is no type 'money'"),
         (["--map", "userId=id", "--set", "userId=1"], b"given twice"),
     ],
@@ -491,10 +493,45 @@ def test_a_damaged_archive_is_said_once_what_it_holds_was_sent(
     assert sorted(numbers(sandbox)) == list(range(1500))
 
 
-def test_what_is_not_compressed_as_its_name_says_is_damaged(run: Command, tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl.gz"
-    path.write_bytes(b"no gzip at all")
-    assert b"damaged" in run(path, "--again").stderr
+@pytest.mark.parametrize(
+    ("name", "pack", "told"),
+    [
+        ("events.jsonl.gz", bytes, "is named .gz and is not gzip; rename it to events.jsonl"),
+        ("events.jsonl.gz", zstandard.ZstdCompressor().compress, "is not gzip; rename it to events.jsonl.zst"),
+        ("events.csv.ZST", bytes, "is named .zst and is not Zstandard; rename it to events.csv"),
+        ("events.zst", gzip.compress, "is not Zstandard; rename it to events.gz"),
+        ("events.jsonl", gzip.compress, "is gzip and is not named .gz; rename it to events.jsonl.gz"),
+        ("events.csv", zstandard.ZstdCompressor().compress, "is Zstandard and is not named .zst; rename it"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_told_how_to_be_named(
+    name: str, pack: Callable[[bytes], bytes], told: str, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(pack(json.dumps(message(1)).encode() + b"\n"))
+    done = run(path, "--yes")
+    assert (done.returncode, rows(sandbox)) == (2, [])
+    assert told in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("pack", "told"),
+    [
+        (gzip.compress, b"Standard input is gzip; uncompress it: gunzip -c FILE | segment-tools import -"),
+        (zstandard.ZstdCompressor().compress, b"Standard input is Zstandard; uncompress it: zstd -dc FILE |"),
+    ],
+)
+def test_compressed_standard_input_is_told_of(
+    pack: Callable[[bytes], bytes], told: bytes, run: Command, sandbox: Sandbox
+) -> None:
+    done = run("-", given=pack(json.dumps(message(1)).encode()))
+    assert (done.returncode, told in done.stderr, rows(sandbox)) == (2, True, [])
+
+
+@pytest.mark.parametrize("name", ["events.jsonl.gz", "events.jsonl.zst", "events.jsonl"])
+def test_an_empty_file_has_no_rows_whatever_its_name(name: str, run: Command, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    assert run.summary(tmp_path / name)["rows"] == 0
 
 
 @pytest.mark.parametrize("kept", [3, 300, 0.5, -1])
@@ -675,8 +712,8 @@ def test_files_after_one_that_failed_are_said_not_to_have_begun(run: Command, tm
 
 
 def test_a_stopped_import_has_a_summary(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
-    path = written(tmp_path / "events.jsonl", [message(number) for number in range(3000)])
-    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", times=None)
+    path = written(tmp_path / "events.jsonl", [{"type": "track"}, *(message(number) for number in range(3000))])
+    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", share=1)
     command = program("import", str(path), "--json")
     with subprocess.Popen(command, env=run.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -684,11 +721,35 @@ def test_a_stopped_import_has_a_summary(run: Command, sandbox: Sandbox, tmp_path
             while not rows(sandbox) and time.monotonic() < end:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            told, _ = process.communicate(timeout=WAIT)
+            told, said = process.communicate(timeout=WAIT)
         finally:
             process.kill()
     assert process.returncode == 130
-    assert json.loads(told)["files"][0]["error"]["code"] == "interrupted"
+    (found,) = json.loads(told)["files"]
+    assert found["error"]["code"] == "interrupted"
+    assert found["rejectedFile"] == f"{path}.rejected.jsonl"
+    counted = f"{found['rows']:,} rows read, {found['accepted']:,} accepted, 1 rejected"
+    assert f"{path}: stopped: {counted}; the same command goes on there" in said.decode()
+    assert f"all rejected rows, with reasons: {path}.rejected.jsonl" in said.decode()
+
+
+def test_an_import_that_fails_says_what_it_has_done_until_then(run: Command, tmp_path: Path) -> None:
+    given: list[Any] = [message(number, userId="one") for number in range(9000)]
+    path, taken = written(tmp_path / "events.jsonl", [{"type": "track"}, *given]), list[int]()
+
+    def answered(body: dict[str, Any]) -> int:
+        if len(taken) == 2:
+            return 401
+        taken.append(len(body["batch"]))
+        return 200
+
+    with receiver(answered) as (url, _):
+        done = run(path, "--json", data_plane_url=url)
+    (found,) = json.loads(done.stdout)["files"]
+    assert (done.returncode, found["accepted"]) == (2, sum(taken))
+    assert "The same command goes on there." in done.stderr.decode()
+    counted = f"{found['rows']:,} rows read, {sum(taken):,} accepted, 1 rejected"
+    assert f"{path}: until then {counted}\n" in done.stderr.decode()
 
 
 def test_what_an_import_left_is_not_imported(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:

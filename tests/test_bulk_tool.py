@@ -1,8 +1,10 @@
 """`segment_import_file`: over MCP, from one folder and nowhere else."""
 
 import asyncio
+import gzip
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,8 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from support import WAIT, arrived, mcp, rows, settings, until
+from support import WAIT, answering, arrived, mcp, rows, settings, until
 
 from segment_tools import Segment, Settings, dispatch
 from segment_tools.sandbox.run import Sandbox
@@ -122,6 +125,32 @@ async def test_a_strict_import_says_at_which_row_it_stopped(sandbox: Sandbox, fo
     assert (found["success"], found["error"]["code"]) == (False, "missing_field")
     assert found["error"]["message"].startswith("Row 3: event is required")
     assert "2 accepted before it" in found["error"]["hint"]
+
+
+async def test_an_import_that_fails_says_what_was_done_and_that_the_same_call_goes_on(folder: Path) -> None:
+    written(folder / "events.jsonl", [{**message(number), "userId": "one"} for number in range(9000)])
+    upstream = answering(*[httpx.Response(200, json={"success": True})] * 2, httpx.Response(401))
+    async with Segment(settings(import_dir=folder), transport=upstream.transport()) as client:
+        found = await dispatch(TOOL, {"file": "events.jsonl"}, client)
+    assert (found["success"], found["error"]["code"]) == (False, "unauthorized")
+    until_then = re.search(
+        r"Until then ([\d,]+) rows read, ([\d,]+) accepted, 0 rejected; the same call goes on there\.",
+        found["error"]["hint"],
+    )
+    assert until_then, found
+    rows_read, accepted = (int(text.replace(",", "")) for text in until_then.groups())
+    assert rows_read >= accepted > 0
+
+
+async def test_a_damaged_file_says_what_was_done_and_no_more(sandbox: Sandbox, folder: Path) -> None:
+    given = [{**message(number), "anonymousId": os.urandom(150).hex()} for number in range(1500)]
+    packed = gzip.compress(b"".join(json.dumps(each).encode() + b"\n" for each in given))
+    (folder / "events.jsonl.gz").write_bytes(packed[:-4])
+    found = await once(sandbox, folder, file="events.jsonl.gz")
+    assert (found["error"]["code"], found["error"]["field"]) == ("invalid_value", "file")
+    count = len(arrived(sandbox))
+    assert count > 500
+    assert f"Until then {count:,} rows read, {count:,} accepted, 0 rejected." in found["error"]["hint"]
 
 
 async def test_what_is_wrong_with_a_table_is_said_in_the_tools_own_words(sandbox: Sandbox, folder: Path) -> None:

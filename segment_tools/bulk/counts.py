@@ -37,6 +37,11 @@ class Counts:
         """Rows that are done with: acknowledged, or refused."""
         return self.accepted + self.rejected
 
+    @property
+    def told(self) -> str:
+        """How far an import has come, in words."""
+        return f"{self.rows:,} rows read, {self.accepted:,} accepted, {self.rejected:,} rejected"
+
     def take(self, parts: Iterable[Part]) -> None:
         """Count messages that were accepted."""
         for view, number in Counter(map(itemgetter(3), parts)).items():

@@ -180,7 +180,7 @@ async def _imported(
         _check_same(known[0], of)
     state = known[1] if known else State(iso_utc(means.outside.now()))
     if state.finished:
-        return Imported(state.counts, (), _if_any(places, state), state.read, before=True)
+        return Imported(state.counts, (), _if_any(places, state.counts), state.read, before=True)
     resumed = state.done
     whose = {"file": places.told or places.name, **({"dryRun": True} if plan.manner.dry_run else {})}
     refused = RejectedRows(places.rejected, state.rejected_bytes, whose) if places.rejected else None
@@ -210,7 +210,7 @@ async def _imported(
     finally:
         if refused:
             refused.close()
-    done = Imported(state.counts, tuple(first), _if_any(places, state), resumed)
+    done = replace(so_far(state.counts, places), first=tuple(first), resumed=resumed)
     if not plan.manner.dry_run:
         return done
     return replace(done, messages=await _first_messages(judge, begun), unused=tuple(table.unused))
@@ -382,5 +382,10 @@ def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         raise NotConfigured("--again", f"{text}.", hint=hint)
 
 
-def _if_any(places: Places, state: State) -> Path | None:
-    return places.rejected if state.counts.rejected else None
+def _if_any(places: Places, counts: Counts) -> Path | None:
+    return places.rejected if counts.rejected else None
+
+
+def so_far(counts: Counts, places: Places) -> Imported:
+    """What has become of a file, of whose import these are the counts."""
+    return Imported(counts, (), _if_any(places, counts))

@@ -42,10 +42,15 @@ def lines(name: str, done: Imported, *, dry_run: bool) -> Iterator[str]:
     yield from counts.lines()
     for each in done.first[:_SHOWN_ROWS]:
         yield f"  row {each.number:,}: {each.problems[0]}"
+    yield from left(done)
+    if done.rejected and name != STDIN and not dry_run:
+        yield f"  mend them in {name}, and import it with --again: rows that are the same keep their messageIds"
+
+
+def left(done: Imported) -> Iterator[str]:
+    """Where its rejected rows are, if there are any."""
     if done.rejected:
         yield f"  all rejected rows, with reasons: {done.rejected}"
-        if name != STDIN and not dry_run:
-            yield f"  mend them in {name}, and import it with --again: rows that are the same keep their messageIds"
 
 
 def fault(error: SegmentError) -> dict[str, object]:

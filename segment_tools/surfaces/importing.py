@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from segment_tools.bulk.counts import Counts
-from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview
+from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview, so_far
 from segment_tools.bulk.mapping import mapping_of
 from segment_tools.bulk.naming import plain_name
 from segment_tools.bulk.partition import Manner
@@ -22,7 +22,7 @@ from segment_tools.guard import Origin
 from segment_tools.sending import Route, route_of
 from segment_tools.settings import Settings
 from segment_tools.surfaces.import_progress import watching
-from segment_tools.surfaces.import_report import STDIN, Report, fault, lines, printed, summary
+from segment_tools.surfaces.import_report import STDIN, Report, fault, left, lines, printed, summary
 
 _CLIENT = "segment-tools import"
 """What the audit log calls this command."""
@@ -212,6 +212,10 @@ async def _all(
             done, error = reports[-1].done, reports[-1].error
             if error:
                 say(f"{name}: {error}")
+                if done.counts.rows:
+                    say(f"{name}: until then {done.counts.told}")
+                for line in left(done):
+                    say(line)
                 code = SOME_REJECTED if isinstance(error, InvalidMessage) else NOT_RUN
                 for other in names[at + 1 :]:
                     say(f"{other}: not begun")
@@ -263,15 +267,19 @@ class _Files:
             except asyncio.CancelledError:
                 watched.end()
                 how = "the same command goes on there" if places.checkpoint else "without a checkpoint it begins anew"
-                say(f"{name}: stopped after {watched.counts.accepted:,} messages; {how}")
+                done = so_far(watched.counts, places)
+                say(f"{name}: stopped: {done.counts.told}; {how}")
+                for line in left(done):
+                    say(line)
                 error = Refused("interrupted", "The import was stopped.", hint=f"{how[0].upper()}{how[1:]}.")
-                self.stopped(Report(name, Imported(watched.counts, (), None), error))
+                self.stopped(Report(name, done, error))
                 raise
             except SegmentError as error:
                 watched.end()
                 damaged = isinstance(error, NotConfigured) and error.setting == "FILE"
                 goes_on = places.checkpoint and watched.counts.rows and not damaged
-                return Report(name, Imported(watched.counts, (), None), error.with_hint(_GOES_ON) if goes_on else error)
+                told = error.with_hint(_GOES_ON) if goes_on else error
+                return Report(name, so_far(watched.counts, places), told)
         for line in lines(name, done, dry_run=plan.manner.dry_run):
             say(line)
         return Report(name, done)

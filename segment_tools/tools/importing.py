@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 from pydantic import Field
 
 from segment_tools.client import Segment
-from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable
+from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError, Unavailable
 from segment_tools.guard import agreed
 from segment_tools.sending import Route, route_of
 from segment_tools.setting_types import TYPES
@@ -157,19 +157,34 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
         hint = "Wait until that call has ended."
         raise Unavailable("The file is being imported already.", hint=hint, code="import_running", sent=False)
     telling: list[asyncio.Task[None]] = []
+    begun: list[UnderWay] = []
 
     def watch(under_way: "UnderWay") -> None:
+        begun.append(under_way)
         telling.append(asyncio.create_task(_told(under_way, progress)))
 
     _running.add(path)
     try:
         places = Places.beside(path, dry_run=plan.manner.dry_run)
         return await import_file(segment.means, path.name, file, plan, places, watch, in_thread)
+    except InvalidMessage:
+        raise  # it says where it stopped
+    except SegmentError as error:
+        raise error.with_hint(_until_then(error, begun)) from None
     finally:
         _running.discard(path)
         for task in telling:
             task.cancel()
         await asyncio.gather(*telling, return_exceptions=True)
+
+
+def _until_then(error: SegmentError, begun: "list[UnderWay]") -> str:
+    """What was done before the error, and whether the same call goes on there."""
+    counts = begun[0].counts if begun else None
+    if counts is None or not counts.rows:
+        return ""
+    goes_on = "" if isinstance(error, NotConfigured) and error.setting == "FILE" else "; the same call goes on there"
+    return f"Until then {counts.told}{goes_on}."
 
 
 async def _told(under_way: "UnderWay", progress: Progress) -> None:
@@ -185,10 +200,9 @@ async def _told(under_way: "UnderWay", progress: Progress) -> None:
             told = max(told, 0.0) + _LEAST_STEP
             await progress(told, size, text)
         counts, done = under_way.counts, float(under_way.done)
-        text = f"{counts.rows:,} rows read, {counts.accepted:,} accepted, {counts.rejected:,} rejected"
         if done > told:
             told = done
-            await progress(done, size, text)
+            await progress(done, size, counts.told)
         await asyncio.sleep(_PROGRESS_SECONDS)
 
 
