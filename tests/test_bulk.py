@@ -202,7 +202,8 @@ def test_the_same_file_elsewhere_and_compressed_has_the_same_ids(
     for folder, write in (("a", gzip.compress), ("b", zstandard.ZstdCompressor().compress)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"events.jsonl.{'gz' if folder == 'a' else 'zst'}").write_bytes(write(plain.read_bytes()))
-    assert run.summary(plain, tmp_path / "a/events.jsonl.gz", tmp_path / "b/events.jsonl.zst")["accepted"] == 150
+    for path in (plain, tmp_path / "a/events.jsonl.gz", tmp_path / "b/events.jsonl.zst"):
+        assert run.summary(path)["accepted"] == 50
     assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 50, "duplicate": 100}
 
 
@@ -809,13 +810,49 @@ def test_other_content_of_standard_input_is_neither_skipped_nor_taken_for_the_sa
     assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 4, "duplicate": 2}
 
 
-def test_files_of_one_name_are_told_of(run: Command, tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        written(tmp_path / folder / "day.jsonl", [message(1)])
-    other = written(tmp_path / "other.jsonl", [message(1)])
-    assert b"named alike" in run(tmp_path / "a/day.jsonl", tmp_path / "b/day.jsonl", "--dry-run").stderr
-    assert b"named alike" not in run(tmp_path / "a/day.jsonl", other, "--dry-run").stderr
+def days(folder: Path, *names: str) -> list[Path]:
+    """Files that all hold the same message."""
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written(path, [message(1)])
+    return paths
+
+
+def test_files_of_one_name_in_one_call_are_told_apart_by_their_folders(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    paths = days(tmp_path, "x/a/day.jsonl", "x/b/day.jsonl", "y/a/day.jsonl", "other.jsonl")
+    done = run(*paths)
+    assert b"made of their folders, too" in done.stderr
+    assert [row["discarded"] for row in rows(sandbox)] == [None] * 4
+    for path in paths:
+        path.with_name(f"{path.name}.checkpoint").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    moved = [path.rename(tmp_path / "elsewhere" / path.name) for path in paths[3:]]
+    run(*paths[:3], *moved)
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 4, "duplicate": 4}
+
+
+def test_a_file_keeps_the_ids_of_its_first_import_alone_or_with_others_of_its_name(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    alone, first, second = days(tmp_path, "a/day.jsonl", "b/day.jsonl", "c/day.jsonl")
+    run(alone)
+    run(alone, first, second, "--again")
+    assert [row["discarded"] for row in rows(sandbox)] == [None, "duplicate", None, None]
+    run(first, "--again")
+    assert [row["discarded"] for row in rows(sandbox)][4:] == ["duplicate"]
+
+
+def test_a_file_and_its_compressed_twin_beside_it_are_told_of(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    (path,) = days(tmp_path, "day.jsonl")
+    (tmp_path / "day.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    other = written(tmp_path / "other.jsonl", [message(2)])
+    assert b"named alike" not in run(path, other, "--dry-run").stderr
+    done = run(path, tmp_path / "day.jsonl.gz")
+    assert b"day.jsonl.gz: named alike; what is the same in both" in done.stderr
+    assert [row["discarded"] for row in rows(sandbox)] == [None, "duplicate"]
 
 
 def test_a_checkpoint_that_can_no_longer_be_written_ends_the_import_in_words(run: Command, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ class Places:
     """What the checkpoint calls the file: beside it, its own name, so that both may be moved together."""
     told: str = ""
     """What the file of rejected rows calls it, if not so."""
+    folders: str = ""
+    """What tells its rows from those of another file of its name: they are named by it, too."""
 
     @staticmethod
     def beside(file: Path, *, dry_run: bool = False) -> "Places":
@@ -172,8 +174,10 @@ async def _imported(
     watch: Watch,
     reading: Reading,
 ) -> Imported:
-    of, key = _identity(source, plan, means), places.name
-    known = checkpoint.known(key) if checkpoint and not plan.again else None
+    key = places.name
+    before = checkpoint.known(key) if checkpoint else None
+    of = _identity(source, plan, means) | {"folders": _folders(places, before)}
+    known = before if not plan.again else None
     if known and known[1].counts.accepted == 0 and known[0] != of:
         known = None  # Segment has nothing of it: what was wrong then binds nobody
     if known:
@@ -195,7 +199,7 @@ async def _imported(
         if checkpoint:
             checkpoint.keep(key, of, now)
 
-    naming = Naming(source.known_as, plan.route.write_key)
+    naming = Naming(source.known_as, plan.route.write_key, of["folders"])
     judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
     under_way = UnderWay(partition, source.size if plan.limit is None else None)
@@ -214,6 +218,11 @@ async def _imported(
     if not plan.manner.dry_run:
         return done
     return replace(done, messages=await _first_messages(judge, begun), unused=tuple(table.unused))
+
+
+def _folders(places: Places, before: tuple[Mapping[str, Any], State] | None) -> str:
+    """What the rows are named by beside the file's name: once Segment has any of them, what it was then."""
+    return before[0].get("folders", "") if before and before[1].counts.accepted else places.folders
 
 
 def _noted(blocks: Iterator[Block], begun: list[Block]) -> Iterator[Block]:

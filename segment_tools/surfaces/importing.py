@@ -5,17 +5,17 @@ import gc
 import glob
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview, so_far
 from segment_tools.bulk.mapping import mapping_of
-from segment_tools.bulk.naming import plain_name
 from segment_tools.bulk.partition import Manner
+from segment_tools.bulk.twins import folders, twins
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
 from segment_tools.guard import Origin
@@ -55,8 +55,7 @@ def _run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> in
     names = _not_left(_names(given.files), say)
     for name in names:
         _check(name)
-    for alike in _alike(names):
-        say(f"{alike}: named alike; what is the same in both, at the same line, gets the same messageId")
+    apart = _told_apart(names, say)
     plan = _plan(given, settings)
     if given.preview or plan.columns.given or _any_table(names, plan):
         seen = asyncio.run(_previewed(names, plan, settings, say, sys.stdout if given.preview else sys.stderr))
@@ -65,7 +64,7 @@ def _run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> in
         if not (given.yes or plan.manner.dry_run):
             _agreed(names, seen)
     gc.freeze()  # what is loaded stays: it need not be looked at again and again
-    return asyncio.run(_all(names, plan, given, settings, say))
+    return asyncio.run(_all(names, apart, plan, given, settings, say))
 
 
 def _names(given: Sequence[str]) -> list[str]:
@@ -97,12 +96,19 @@ def _not_left(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
     return [name for name in names if name not in left]
 
 
-def _alike(names: Sequence[str]) -> list[str]:
-    """Files of one name in several folders, whose rows are named alike."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(plain_name(name), []).append(name)
-    return [" and ".join(each) for each in found.values() if len(each) > 1]
+def _told_apart(names: Sequence[str], say: Callable[[str], None]) -> Mapping[str, str]:
+    """Of the files of one name, the folders that tell them apart."""
+    apart: dict[str, str] = {}
+    for alike in twins(names):
+        found = folders(alike)
+        apart |= found
+        if any(found.values()):
+            say(f"{' and '.join(alike)}: named alike; their messageIds are made of their folders, too")
+        for folder in dict.fromkeys(found.values()):
+            if len(beside := [name for name in alike if found[name] == folder]) > 1:
+                both = "what is the same in both, at the same line, gets the same messageId"
+                say(f"{' and '.join(beside)}: named alike; {both}")
+    return apart
 
 
 def _check(name: str) -> None:
@@ -201,11 +207,16 @@ def _agreed(names: Sequence[str], seen: Preview | None) -> None:
 
 
 async def _all(
-    names: Sequence[str], plan: Plan, given: Namespace, settings: Settings, say: Callable[[str], None]
+    names: Sequence[str],
+    apart: Mapping[str, str],
+    plan: Plan,
+    given: Namespace,
+    settings: Settings,
+    say: Callable[[str], None],
 ) -> int:
     segment = Segment(settings)
     reports, code = list[Report](), DONE
-    files = _Files(segment, plan, given, say, reports.append)
+    files = _Files(segment, apart, plan, given, say, reports.append)
     try:
         for at, name in enumerate(names):
             reports.append(await files.noted(name))
@@ -237,6 +248,8 @@ class _Files:
     """Imports the files of one call, one after the other."""
 
     segment: Segment
+    apart: Mapping[str, str]
+    """Of files that have a name in common, the folders that tell them apart."""
     plan: Plan
     given: Namespace
     say: Callable[[str], None]
@@ -260,7 +273,7 @@ class _Files:
 
     async def _imported(self, name: str) -> Report:
         plan, say = self.plan, self.say
-        places = _places(name, self.given, plan)
+        places = replace(_places(name, self.given, plan), folders=self.apart.get(name, ""))
         with _file(name) as file, watching(name, say, dry_run=plan.manner.dry_run) as watched:
             try:
                 done = await import_file(self.segment.means, name, file, plan, places, watched.begin)
