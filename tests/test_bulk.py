@@ -810,6 +810,30 @@ def test_other_content_of_standard_input_is_neither_skipped_nor_taken_for_the_sa
     assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 4, "duplicate": 2}
 
 
+def test_another_standard_input_leaves_the_rejected_rows_of_the_one_before(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    rejected = tmp_path / "rejected.jsonl"
+    first, second = (
+        (json.dumps(message(number)) + '\n{"type": "track"}\n' * number).encode() for number in range(1, 3)
+    )
+
+    def lines() -> list[tuple[str, int]]:
+        told = [json.loads(line) for line in rejected.read_text(encoding="utf-8").splitlines()]
+        assert {each["file"] for each in told} == {"-"}
+        return [(each["input"], each["line"]) for each in told]
+
+    assert run("-", "--rejected", rejected, given=first).returncode == 1
+    ((one, line),) = lines()
+    assert line == 2
+    assert run("-", "--rejected", rejected, given=second).returncode == 1
+    (kept, *others) = lines()
+    assert kept == (one, 2)
+    assert [(name != one, line) for name, line in others] == [(True, 2), (True, 4)]
+    assert run("-", "--rejected", rejected, given=first).returncode == 1
+    assert sorted(lines()) == sorted([kept, *others])
+
+
 def days(folder: Path, *names: str) -> list[Path]:
     """Files that all hold the same message."""
     paths = [folder / name for name in names]

@@ -32,6 +32,9 @@ from segment_tools.spec.timestamps import iso_utc
 FIRST_MESSAGES = 3
 """How many messages the result of a dry run shows."""
 
+_INPUT_CHARACTERS = 12
+"""Ours: of a digest, as many as tell one person's inputs apart."""
+
 FIRST_REJECTIONS = 10
 """How many refused rows a result repeats."""
 
@@ -186,7 +189,7 @@ async def _imported(
     if state.finished:
         return Imported(state.counts, (), _if_any(places, state.counts), state.read, before=True)
     resumed = state.done
-    whose = {"file": places.told or places.name, **({"dryRun": True} if plan.manner.dry_run else {})}
+    whose = _whose(source, plan, places)
     refused = RejectedRows(places.rejected, state.rejected_bytes, whose) if places.rejected else None
     first: list[Rejection] = []
 
@@ -223,6 +226,12 @@ async def _imported(
 def _folders(places: Places, before: tuple[Mapping[str, Any], State] | None) -> str:
     """What the rows are named by beside the file's name: once Segment has any of them, what it was then."""
     return before[0].get("folders", "") if before and before[1].counts.accepted else places.folders
+
+
+def _whose(source: Opened, plan: Plan, places: Places) -> dict[str, Any]:
+    """How the lines of its rejected rows begin: what is read once only may be something else the next time."""
+    which = {"input": source.head[:_INPUT_CHARACTERS]} if source.known_as != source.name else {}
+    return {"file": places.told or places.name, **which, **({"dryRun": True} if plan.manner.dry_run else {})}
 
 
 def _noted(blocks: Iterator[Block], begun: list[Block]) -> Iterator[Block]:
