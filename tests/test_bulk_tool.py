@@ -173,6 +173,16 @@ async def test_what_is_wrong_with_a_table_is_said_in_the_tools_own_words(sandbox
     assert "again: true" in changed["error"]["hint"]
 
 
+async def test_an_unknown_argument_is_answered_with_all_that_there_are(sandbox: Sandbox, folder: Path) -> None:
+    found = await once(sandbox, folder, file="t.csv", foo=1)
+    (tool,) = (each for each in TOOLS if each.name == TOOL)
+    takes = list(definition(tool, settings(import_dir=folder))["inputSchema"]["properties"])
+    assert sorted(found["error"]["hint"].removeprefix("It takes ").rstrip(".").split(", ")) == sorted(
+        {*takes, "source"}
+    )
+    assert "did you mean 'type'?" in (await once(sandbox, folder, file="t.csv", typ="track"))["errorMessage"]
+
+
 async def test_a_mapping_may_be_an_object(sandbox: Sandbox, folder: Path) -> None:
     (folder / "t.csv").write_text("id,plan,seats\nu1,pro,3\n", encoding="utf-8")
     given = {"map": {"userId": "id", "traits": {"seats:number": "seats"}}, "set": {"traits.paid:boolean": True}}
