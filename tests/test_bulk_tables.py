@@ -5,7 +5,6 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -302,24 +301,31 @@ async def test_others_have_their_turn_while_rows_are_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.anyio
-async def test_others_have_their_turn_while_refused_rows_are_written(tmp_path: Path) -> None:
+async def test_others_have_their_turn_while_refused_rows_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, rejected = tmp_path / "events.jsonl", tmp_path / "rejected.jsonl"
-    path.write_bytes(b"x\n" * 50_000)  # less than is read at once
-    turns = 0
+    path.write_bytes(b"x\n" * 100)
+    opened, turned = threading.Event(), threading.Event()
+    waited: list[bool] = []
+    open_ = os.open
+
+    def slow(name: Any, *given: Any, **named: Any) -> int:
+        if name == rejected:
+            opened.set()
+            waited.append(turned.wait(5))
+        return open_(name, *given, **named)
 
     async def others() -> None:
-        nonlocal turns
-        while True:
-            with suppress(FileNotFoundError):
-                turns += os.stat(rejected).st_size == 0  # noqa: PTH116 - the file is there, its rows are not
-            await asyncio.sleep(0)
+        await until(opened.is_set, 0.01)
+        turned.set()
 
+    monkeypatch.setattr(os, "open", slow)
     plan = Plan(Route("", ""), manner=Manner(dry_run=True))
     async with Segment(settings()) as segment:
         task = asyncio.create_task(others())
         with path.open("rb") as file:
             done = await import_file(segment.means, path.name, file, plan, Places(None, rejected, path.name))
-        task.cancel()
-    assert done.counts.rejected == 50_000
-    assert len(refused_in(rejected)) == 50_000
-    assert turns >= 10
+        await task
+    assert waited == [True]
+    assert done.counts.rejected == len(refused_in(rejected)) == 100
