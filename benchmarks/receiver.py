@@ -23,7 +23,7 @@ ANSWER_SECONDS = 300
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"success":true}'
 REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}"
 
-_FOUND = b"GET /_found "
+_FOUND, _COUNT = b"GET /_found ", b"GET /_count "
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
@@ -105,7 +105,15 @@ class Kept:
         self.bodies, self.refused = [], 0
         found = msgspec.json.encode(counted(bodies, refused, busy))
         self.since = time.process_time()
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(found) + found
+        return _told(found)
+
+    def count(self) -> bytes:
+        """The answer to who asks only how many requests came."""
+        return _told(b"%d" % len(self.bodies))
+
+
+def _told(text: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text
 
 
 class Receiver(asyncio.Protocol):
@@ -130,6 +138,8 @@ class Receiver(asyncio.Protocol):
                 return
             if self._got.startswith(_FOUND):
                 self._transport.write(self._kept.taken())
+            elif self._got.startswith(_COUNT):
+                self._transport.write(self._kept.count())
             else:
                 self._answer(self._kept.take(body))
             del self._got[: self._needed]
@@ -193,10 +203,17 @@ class Receiving:
 
     def found(self) -> Found:
         """What came since the last time."""
+        return msgspec.json.decode(self._asked("/_found"), type=Found)
+
+    def count(self) -> int:
+        """How many requests came since then; that is told at once."""
+        return int(self._asked("/_count"))
+
+    def _asked(self, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
-            connection.request("GET", "/_found")
-            return msgspec.json.decode(connection.getresponse().read(), type=Found)
+            connection.request("GET", path)
+            return connection.getresponse().read()
         finally:
             connection.close()
 

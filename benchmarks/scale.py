@@ -1,17 +1,18 @@
 """What 1 to 64 writers achieve that share a rate: where Segment's own limit is the bound, and not this program.
 
-    python benchmarks/scale.py [--seconds S] [--limit N] [--batch N] [--writers N,...] [--redis URL] [--results FILE]
+    python benchmarks/scale.py [--seconds S] [--limit N] [--bytes N] [--writers N,...] [--redis URL] [--results FILE]
 
 Segment asks a workspace for no more than 1,000 requests a second. That is scaled down here, to 50 unless told
 otherwise, since all writers and the receiver share this machine; the receiver answers what is above it with 429, as
-Segment does. A writer is a client of its own that sends one batch after the other, each answered after 200 ms: alone it
-sends less than 5 requests a second. Batches are small, so that 64 writers find room on one machine. The rate is shared
-through a Redis server, as with `SEGMENT_RATE_LIMIT`; beside it, the same writers without one. A share is that of what
-so many writers could send each as fast as one alone, or of the limit where that is less.
+Segment does. A writer is what `write_segment` gives to a partition of a DataFrame, with a client and a checkpoint of
+its own, called with rows for as long as the time lasts: what judges, packs and sends them is what does so under Spark,
+which alone is not here. It is scaled down, too, to one request at a time, each answered after 200 ms: alone it sends
+less than 5 a second. Rows are large, so that few of them fill the 500 KB of a request, and 64 writers find room on one
+machine. The rate is shared through a Redis server, as with `SEGMENT_RATE_LIMIT`; beside it, the same writers without
+one. A share is that of what so many writers could send each as fast as one alone, or of the limit where that is less.
 """
 
 import argparse
-import asyncio
 import json
 import multiprocessing
 import os
@@ -21,26 +22,29 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from events import events
 from processes import cores, on
 from receiver import Receiving, receiving
 from single import chosen
 
 WRITERS = (1, 2, 4, 8, 16, 32, 64)
 PROCESSES = 4
-"""How many processes the writers are spread over; each is a client of its own all the same."""
+"""How many processes the writers are spread over; each has threads and a client of its own all the same."""
 ANSWER_MS = 200
 READY_SECONDS = 120
-"""How long it may take until every writer has sent its first batch."""
+"""How long it may take until every writer asks for its first row."""
+LEAD_SECONDS = 4.0
+"""Before anything is counted, so long the writers take to begin one after the other, as tasks of a cluster do."""
+USERS = 1000
 SEGMENTS_LIMIT = 1000
 """Requests a second of a workspace. Source: https://segment.com/docs/connections/rate-limits/."""
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -50,21 +54,25 @@ RESULTS = Path(__file__).parent / "results" / "scale.json"
 class Asked:
     """What writers are told."""
 
+    writers: int
     url: str
     redis: str
     """The server that they share the rate through; empty where each keeps to it for itself."""
     limit: int
-    batch: int
+    bytes: int
+    """Of a row, or a few more."""
     seconds: float
+    folder: str
+    """Where their checkpoints go."""
 
 
 @dataclass(frozen=True)
 class Wrote:
-    """What a writer did: batches that were accepted in time, all messages that were, and batches that it gave up."""
+    """What a writer did, from its first row until all were answered."""
 
-    in_time: int
+    requests: int
     messages: int
-    failed: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -76,62 +84,94 @@ class Run:
     requests_per_second: float
     messages_per_second: float
     slowest: float
-    """Requests a second of the writer that had the least."""
+    """Requests a second of the writer that had the least, until all its rows were answered."""
     refused: int
     """Answers with 429."""
-    failed: int
     lost: int
     """Messages that were said to be accepted and did not arrive, or arrived twice."""
 
 
-async def writer(number: int, asked: Asked, turn: asyncio.Lock, ready: Callable[[], Awaitable[float]]) -> Wrote:
-    """Send a batch, and once all have, one after the other until the time is up."""
-    from segment_tools import Segment, SegmentError, Settings, Track
+class Row(tuple[Any, ...]):
+    """A row as Spark hands it over."""
 
-    environ = {**chosen(asked.url), "SEGMENT_REQUESTS_PER_SECOND": str(asked.limit)}
-    if asked.redis:
-        environ["SEGMENT_RATE_LIMIT"] = asked.redis
-    rows = [Track.model_validate({**each, "userId": f"writer-{number}"}) for each in islice(events(), asked.batch)]
-    async with Segment(Settings.from_env(environ=environ)) as segment:
-        async with turn:  # what a client loads and opens first would hold up those beside it
-            messages = (await segment.send_batch(rows)).accepted
-        in_time, failed, end = 0, 0, await ready() + asked.seconds
-        while time.monotonic() < end:
-            try:
-                messages += (await segment.send_batch(rows)).accepted
-                in_time += time.monotonic() < end
-            except SegmentError:
-                failed += 1
-    return Wrote(in_time, messages, failed)
+    __slots__ = ()
+    __fields__ = ("userId", "number", "note")
+
+
+class Totals:
+    """In place of Spark's accumulator."""
+
+    def add(self, totals: Any) -> None:
+        """What a writer tells in the end."""
+        self.counts = totals.counts
+
+
+def writer(number: int, asked: Asked, ready: Callable[[], object]) -> Wrote:
+    """Write rows, from when all writers are ready and this one's turn has come until the time is up."""
+    from segment_tools import Settings
+    from segment_tools.bulk.spark import write_segment
+
+    pace = {"SEGMENT_REQUESTS_PER_SECOND": str(asked.limit), "SEGMENT_CONCURRENCY": "1"}
+    shared = {"SEGMENT_RATE_LIMIT": asked.redis} if asked.redis else {}
+    write = write_segment(
+        f"writer-{number}",
+        Settings.from_env(environ={**chosen(asked.url), **pace, **shared}),
+        type="track",
+        constants={"event": "Row Written"},
+        map={"properties.number": "number", "properties.note": "note"},
+        checkpoints=f"{asked.folder}/{number}",
+    )
+    totals, began = Totals(), list[float]()
+
+    def rows() -> Iterator[Row]:
+        ready()
+        end = time.monotonic() + LEAD_SECONDS + asked.seconds
+        time.sleep(LEAD_SECONDS * number / asked.writers)
+        began.append(time.monotonic())
+        note = "x" * asked.bytes
+        for each in count():
+            if time.monotonic() >= end:
+                return
+            yield Row((f"user-{each % USERS}", each, note))
+
+    replace(write, totals=totals)(rows())
+    return Wrote(totals.counts.requests, totals.counts.accepted, time.monotonic() - began[0])
 
 
 def some(numbers: Sequence[int], asked: Asked) -> list[Wrote]:
     """What those writers did that share a process."""
-
-    async def all_of_them() -> list[Wrote]:
-        here, turn, others = asyncio.Barrier(len(numbers)), asyncio.Lock(), asyncio.get_running_loop().create_future()
-
-        async def ready() -> float:
-            if await here.wait() == 0:
-                await asyncio.to_thread(_all_ready.wait, READY_SECONDS)
-                others.set_result(time.monotonic())
-            return await others
-
-        return await asyncio.gather(*(writer(number, asked, turn, ready) for number in numbers))
-
-    return asyncio.run(all_of_them())
+    ready = partial(_all_ready.wait, READY_SECONDS)
+    with ThreadPoolExecutor(len(numbers)) as threads:
+        return list(threads.map(partial(writer, asked=asked, ready=ready), numbers))
 
 
 def ran(writers: int, redis: str, given: argparse.Namespace) -> Run:
     """What so many writers achieve together."""
     usable = cores()
-    with on(usable[1:2]), receiving(ANSWER_MS, given.limit) as receiver, on(usable):
-        asked = Asked(receiver.url, redis, given.limit, given.batch, given.seconds)
+    with (
+        on(usable[1:2]),
+        receiving(ANSWER_MS, given.limit) as receiver,
+        on(usable),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        asked = Asked(writers, receiver.url, redis, given.limit, given.bytes, given.seconds, folder)
         parts = [range(writers)[first::PROCESSES] for first in range(min(writers, PROCESSES))]
         fork = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(len(parts), fork, initializer=_meet, initargs=(fork.Barrier(len(parts)),)) as pool:
-            wrote = [each for part in pool.map(some, parts, [asked] * len(parts)) for each in part]
-        return told(asked, wrote, receiver)
+        ready = fork.Barrier(writers + 1)
+        with ProcessPoolExecutor(len(parts), fork, initializer=_meet, initargs=(ready,)) as pool:
+            writing = [pool.submit(some, part, asked) for part in parts]
+            ready.wait(READY_SECONDS)
+            time.sleep(LEAD_SECONDS)
+            rate = per_second(receiver, given.seconds)
+            wrote = [each for part in writing for each in part.result()]
+        return told(asked, rate, wrote, receiver)
+
+
+def per_second(receiver: Receiving, seconds: float) -> float:
+    """How many requests a second come within so many from now."""
+    before, began = receiver.count(), time.monotonic()
+    time.sleep(seconds)
+    return (receiver.count() - before) / (time.monotonic() - began)
 
 
 def _meet(barrier: Any) -> None:
@@ -142,18 +182,16 @@ def _meet(barrier: Any) -> None:
 _all_ready: Any = None
 
 
-def told(asked: Asked, wrote: Sequence[Wrote], receiver: Receiving) -> Run:
-    """What those writers achieved together."""
+def told(asked: Asked, rate: float, wrote: Sequence[Wrote], receiver: Receiving) -> Run:
+    """What those writers achieved together, with so many requests a second while the time lasted."""
     came = receiver.found()
-    rate = sum(each.in_time for each in wrote) / asked.seconds
     return Run(
         writers=len(wrote),
         shared=bool(asked.redis),
         requests_per_second=rate,
-        messages_per_second=rate * asked.batch,
-        slowest=min(each.in_time for each in wrote) / asked.seconds,
+        messages_per_second=rate * came.messages / max(1, came.requests),
+        slowest=min(each.requests / each.seconds for each in wrote),
         refused=came.refused,
-        failed=sum(each.failed for each in wrote),
         lost=abs(sum(each.messages for each in wrote) - came.distinct) + came.messages - came.distinct,
     )
 
@@ -193,7 +231,7 @@ def table(runs: Sequence[Run], limit: int) -> str:
     """A line for each run."""
     lines = [
         f"At most {limit} requests a second, for Segment's {SEGMENTS_LIMIT:,}; answers after {ANSWER_MS} ms.",
-        "rate     writers  requests/s  messages/s  share  least   429  given up, lost",
+        "rate     writers  requests/s  messages/s  share  least   429  lost",
     ]
     return "\n".join([*lines, *(_line(run, share(run, runs, limit)) for run in runs)])
 
@@ -202,15 +240,15 @@ def _line(run: Run, of_possible: float) -> str:
     return (
         f"{'shared' if run.shared else 'alone':8}{run.writers:>8}{run.requests_per_second:>12.1f}"
         f"{run.messages_per_second:>12,.0f}{of_possible:>7.2f}{run.slowest:>7.1f}{run.refused:>6}"
-        f"  {run.failed}, {run.lost}"
+        f"  {run.lost}"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What many writers that share a rate achieve together.")
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--limit", type=int, default=50)
-    parser.add_argument("--batch", type=int, default=10, help="messages a request")
+    parser.add_argument("--bytes", type=int, default=2_000, help="of a row; Segment takes 32 KB a message")
     writers = "how many, one after the other, least first"
     parser.add_argument("--writers", type=_numbers, default=WRITERS, metavar="N,...", help=writers)
     parser.add_argument("--redis", metavar="URL", help="a server to share the rate through (default: one of its own)")
@@ -227,7 +265,7 @@ def main() -> None:
         "limit": given.limit,
         "segments_limit": SEGMENTS_LIMIT,
         "seconds": given.seconds,
-        "batch": given.batch,
+        "bytes": given.bytes,
         "answer_ms": ANSWER_MS,
     }
     given.results.parent.mkdir(parents=True, exist_ok=True)

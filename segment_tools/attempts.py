@@ -34,8 +34,16 @@ class Surroundings:
     jitter: Callable[[], float] = random.random
 
 
+Failed = Callable[[Undelivered], None]
+"""Told of an attempt that failed and is made again."""
+
+
+def untold(_: Undelivered) -> None:
+    """For who need not know."""
+
+
 async def attempted(
-    attempt: Callable[[int, float], Awaitable[_T]], outside: Surroundings, deadline: float
+    attempt: Callable[[int, float], Awaitable[_T]], outside: Surroundings, deadline: float, failed: Failed = untold
 ) -> tuple[_T, int]:
     """What the attempt returns, and how many there were; each is told its number, from 0, and the seconds it may take.
 
@@ -54,4 +62,5 @@ async def attempted(
             wait = wait_before_next(failures, error, deadline - outside.monotonic(), outside.jitter())
             if wait is None:
                 raise
+            failed(error)
         await outside.sleep(wait)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from segment_tools import telemetry, wire
-from segment_tools.attempts import ATTEMPT_SECONDS, Surroundings, attempted
+from segment_tools.attempts import ATTEMPT_SECONDS, Failed, Surroundings, attempted, untold
 from segment_tools.errors import RateLimited, SegmentError, Undelivered
 from segment_tools.oauth import Tokens
 from segment_tools.outbox.retry import FIRST_WAIT_SECONDS
@@ -70,13 +70,15 @@ class DataPlane:
         """What names the source in a body: with a token, which does not, the write key."""
         return write_key if self._tokens else None
 
-    async def send(self, request: wire.Request, write_key: str, deadline: float) -> tuple[Accepted, int]:
+    async def send(
+        self, request: wire.Request, write_key: str, deadline: float, failed: Failed = untold
+    ) -> tuple[Accepted, int]:
         """Segment's answer and how many attempts it took; every attempt carries the same bytes.
 
         Raises:
             Rejected, Unavailable: the last attempt's.
         """
-        return await attempted(partial(self.attempt, request, write_key), self._outside, deadline)
+        return await attempted(partial(self.attempt, request, write_key), self._outside, deadline, failed)
 
     async def attempt(self, request: wire.Request, write_key: str, number: int, seconds: float) -> Accepted:
         """Segment's answer to the attempt of this number, counted from 0, within so many seconds.

@@ -27,8 +27,9 @@ def _running_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(_running_sandbox: Sandbox) -> Sandbox:
-    """A sandbox that has had no messages yet."""
+    """A sandbox that has had no messages yet, and whose faults are over."""
     _running_sandbox.store.clear()
+    _running_sandbox.clear_faults()
     return _running_sandbox
 
 

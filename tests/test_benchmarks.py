@@ -210,13 +210,13 @@ def test_writers_that_share_a_rate_lose_nothing(environ: dict[str, str], tmp_pat
     shown = ran(environ, "benchmarks/scale.py", *short)
     runs = json.loads(results.read_text(encoding="utf-8"))["runs"]
     assert [(run["shared"], run["writers"]) for run in runs] == [(True, 1), (True, 3), (False, 1), (False, 3)]
-    assert all(run["requests_per_second"] > 0 and not run["failed"] and not run["lost"] for run in runs)
+    assert all(run["requests_per_second"] > 0 and not run["lost"] for run in runs)
     assert "At most 50 requests a second, for Segment's 1,000" in shown
 
 
 def test_a_share_is_of_the_limit_where_that_is_less_than_all_could_send() -> None:
     def run(writers: int, rate: float) -> scale.Run:
-        return scale.Run(writers, True, rate, rate, 0, 0, 0, 0)
+        return scale.Run(writers, True, rate, rate, 0, 0, 0)
 
     runs = [run(1, 4), run(8, 16), run(64, 45)]
     assert [scale.share(each, runs, 50) for each in runs] == [1, 0.5, 0.9]

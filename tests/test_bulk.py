@@ -202,7 +202,8 @@ def test_the_same_file_elsewhere_and_compressed_has_the_same_ids(
     for folder, write in (("a", gzip.compress), ("b", zstandard.ZstdCompressor().compress)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"events.jsonl.{'gz' if folder == 'a' else 'zst'}").write_bytes(write(plain.read_bytes()))
-    assert run.summary(plain, tmp_path / "a/events.jsonl.gz", tmp_path / "b/events.jsonl.zst")["accepted"] == 150
+    for path in (plain, tmp_path / "a/events.jsonl.gz", tmp_path / "b/events.jsonl.zst"):
+        assert run.summary(path)["accepted"] == 50
     assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 50, "duplicate": 100}
 
 
@@ -394,6 +395,8 @@ def test_a_table_is_not_sent_before_somebody_has_seen_it(run: Command, sandbox: 
         (["--map", "userID=id"], b"did you mean 'userId'?"),
         (["--map", "userId=di"], b"There is no column 'di'"),
         (["--map", "userId"], b"is not FIELD="),
+        (["--map", "properies.total=id"], b"did you mean 'properties.total'?"),
+        (["--map", "trait.a.b=id"], b"did you mean 'traits.a.b'?"),
         (["--map", "properties.a:money=id"], b"There is no type 'money'"),
         (["--map", "userId=id", "--set", "userId=1"], b"given twice"),
     ],
@@ -469,15 +472,67 @@ def test_rows_without_time_or_people_get_them_and_the_same_again(
     assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 2, "duplicate": 2}
 
 
-def test_a_damaged_archive_is_said_after_what_it_holds_was_sent(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl.gz"
-    whole = gzip.compress("".join(json.dumps(message(number)) + "\n" for number in range(5000)).encode())
+@pytest.mark.parametrize(("end", "pack"), [("gz", gzip.compress), ("zst", zstandard.ZstdCompressor().compress)])
+def test_a_damaged_archive_is_said_once_what_it_holds_was_sent(
+    end: str, pack: Callable[[bytes], bytes], run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / f"events.jsonl.{end}"
+    # Less than fills a batch, and nothing that a compressor makes much smaller.
+    given = [message(number, properties={"number": number, "note": os.urandom(150).hex()}) for number in range(1500)]
+    whole = pack("".join(json.dumps(each) + "\n" for each in given).encode())
     path.write_bytes(whole[: len(whole) // 2])
-    done = run(path)
-    assert done.returncode == 2
-    assert b"ends too soon" in done.stderr
-    path.write_bytes(b"no gzip at all")
-    assert b"damaged" in run(path, "--again").stderr
+    found = run.summary(path, code=2)
+    assert "ends too soon" in found["files"][0]["error"]["message"]
+    assert found["rows"] == found["accepted"] > 300
+    assert sorted(numbers(sandbox)) == list(range(found["accepted"]))
+    again = run.summary(path, code=2)
+    assert (again["accepted"], len(rows(sandbox))) == (found["accepted"], found["accepted"])
+    path.write_bytes(whole)
+    changed = run(path)
+    assert (changed.returncode, b"has changed" in changed.stderr, b"--again" in changed.stderr) == (2, True, True)
+    assert run.summary(path, "--again")["accepted"] == 1500
+    assert sorted(numbers(sandbox)) == list(range(1500))
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "told"),
+    [
+        ("events.jsonl.gz", bytes, "is named .gz and is not gzip; rename it to events.jsonl"),
+        ("events.jsonl.gz", zstandard.ZstdCompressor().compress, "is not gzip; rename it to events.jsonl.zst"),
+        ("events.csv.ZST", bytes, "is named .zst and is not Zstandard; rename it to events.csv"),
+        ("events.zst", gzip.compress, "is not Zstandard; rename it to events.gz"),
+        ("events.jsonl", gzip.compress, "is gzip and is not named .gz; rename it to events.jsonl.gz"),
+        ("events.csv", zstandard.ZstdCompressor().compress, "is Zstandard and is not named .zst; rename it"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_told_how_to_be_named(
+    name: str, pack: Callable[[bytes], bytes], told: str, run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(pack(json.dumps(message(1)).encode() + b"\n"))
+    done = run(path, "--yes")
+    assert (done.returncode, rows(sandbox)) == (2, [])
+    assert told in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("pack", "told"),
+    [
+        (gzip.compress, b"Standard input is gzip; uncompress it: gunzip -c FILE | segment-tools import -"),
+        (zstandard.ZstdCompressor().compress, b"Standard input is Zstandard; uncompress it: zstd -dc FILE |"),
+    ],
+)
+def test_compressed_standard_input_is_told_of(
+    pack: Callable[[bytes], bytes], told: bytes, run: Command, sandbox: Sandbox
+) -> None:
+    done = run("-", given=pack(json.dumps(message(1)).encode()))
+    assert (done.returncode, told in done.stderr, rows(sandbox)) == (2, True, [])
+
+
+@pytest.mark.parametrize("name", ["events.jsonl.gz", "events.jsonl.zst", "events.jsonl"])
+def test_an_empty_file_has_no_rows_whatever_its_name(name: str, run: Command, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    assert run.summary(tmp_path / name)["rows"] == 0
 
 
 @pytest.mark.parametrize("kept", [3, 300, 0.5, -1])
@@ -658,8 +713,8 @@ def test_files_after_one_that_failed_are_said_not_to_have_begun(run: Command, tm
 
 
 def test_a_stopped_import_has_a_summary(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
-    path = written(tmp_path / "events.jsonl", [message(number) for number in range(3000)])
-    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", times=None)
+    path = written(tmp_path / "events.jsonl", [{"type": "track"}, *(message(number) for number in range(3000))])
+    sandbox.fault(kind="slow", seconds=0.2, path="/v1/batch", share=1)
     command = program("import", str(path), "--json")
     with subprocess.Popen(command, env=run.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
@@ -667,11 +722,35 @@ def test_a_stopped_import_has_a_summary(run: Command, sandbox: Sandbox, tmp_path
             while not rows(sandbox) and time.monotonic() < end:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            told, _ = process.communicate(timeout=WAIT)
+            told, said = process.communicate(timeout=WAIT)
         finally:
             process.kill()
     assert process.returncode == 130
-    assert json.loads(told)["files"][0]["error"]["code"] == "interrupted"
+    (found,) = json.loads(told)["files"]
+    assert found["error"]["code"] == "interrupted"
+    assert found["rejectedFile"] == f"{path}.rejected.jsonl"
+    counted = f"{found['rows']:,} rows read, {found['accepted']:,} accepted, 1 rejected"
+    assert f"{path}: stopped: {counted}; the same command goes on there" in said.decode()
+    assert f"all rejected rows, with reasons: {path}.rejected.jsonl" in said.decode()
+
+
+def test_an_import_that_fails_says_what_it_has_done_until_then(run: Command, tmp_path: Path) -> None:
+    given: list[Any] = [message(number, userId="one") for number in range(9000)]
+    path, taken = written(tmp_path / "events.jsonl", [{"type": "track"}, *given]), list[int]()
+
+    def answered(body: dict[str, Any]) -> int:
+        if len(taken) == 2:
+            return 401
+        taken.append(len(body["batch"]))
+        return 200
+
+    with receiver(answered) as (url, _):
+        done = run(path, "--json", data_plane_url=url)
+    (found,) = json.loads(done.stdout)["files"]
+    assert (done.returncode, found["accepted"]) == (2, sum(taken))
+    assert "The same command goes on there." in done.stderr.decode()
+    counted = f"{found['rows']:,} rows read, {sum(taken):,} accepted, 1 rejected"
+    assert f"{path}: until then {counted}\n" in done.stderr.decode()
 
 
 def test_what_an_import_left_is_not_imported(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -731,13 +810,73 @@ def test_other_content_of_standard_input_is_neither_skipped_nor_taken_for_the_sa
     assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 4, "duplicate": 2}
 
 
-def test_files_of_one_name_are_told_of(run: Command, tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        written(tmp_path / folder / "day.jsonl", [message(1)])
-    other = written(tmp_path / "other.jsonl", [message(1)])
-    assert b"named alike" in run(tmp_path / "a/day.jsonl", tmp_path / "b/day.jsonl", "--dry-run").stderr
-    assert b"named alike" not in run(tmp_path / "a/day.jsonl", other, "--dry-run").stderr
+def test_another_standard_input_leaves_the_rejected_rows_of_the_one_before(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    rejected = tmp_path / "rejected.jsonl"
+    first, second = (
+        (json.dumps(message(number)) + '\n{"type": "track"}\n' * number).encode() for number in range(1, 3)
+    )
+
+    def lines() -> list[tuple[str, int]]:
+        told = [json.loads(line) for line in rejected.read_text(encoding="utf-8").splitlines()]
+        assert {each["file"] for each in told} == {"-"}
+        return [(each["input"], each["line"]) for each in told]
+
+    assert run("-", "--rejected", rejected, given=first).returncode == 1
+    ((one, line),) = lines()
+    assert line == 2
+    assert run("-", "--rejected", rejected, given=second).returncode == 1
+    (kept, *others) = lines()
+    assert kept == (one, 2)
+    assert [(name != one, line) for name, line in others] == [(True, 2), (True, 4)]
+    assert run("-", "--rejected", rejected, given=first).returncode == 1
+    assert sorted(lines()) == sorted([kept, *others])
+
+
+def days(folder: Path, *names: str) -> list[Path]:
+    """Files that all hold the same message."""
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written(path, [message(1)])
+    return paths
+
+
+def test_files_of_one_name_in_one_call_are_told_apart_by_their_folders(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    paths = days(tmp_path, "x/a/day.jsonl", "x/b/day.jsonl", "y/a/day.jsonl", "other.jsonl")
+    done = run(*paths)
+    assert b"made of their folders, too" in done.stderr
+    assert [row["discarded"] for row in rows(sandbox)] == [None] * 4
+    for path in paths:
+        path.with_name(f"{path.name}.checkpoint").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    moved = [path.rename(tmp_path / "elsewhere" / path.name) for path in paths[3:]]
+    run(*paths[:3], *moved)
+    assert Counter(row["discarded"] for row in rows(sandbox)) == {None: 4, "duplicate": 4}
+
+
+def test_a_file_keeps_the_ids_of_its_first_import_alone_or_with_others_of_its_name(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    alone, first, second = days(tmp_path, "a/day.jsonl", "b/day.jsonl", "c/day.jsonl")
+    run(alone)
+    run(alone, first, second, "--again")
+    assert [row["discarded"] for row in rows(sandbox)] == [None, "duplicate", None, None]
+    run(first, "--again")
+    assert [row["discarded"] for row in rows(sandbox)][4:] == ["duplicate"]
+
+
+def test_a_file_and_its_compressed_twin_beside_it_are_told_of(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    (path,) = days(tmp_path, "day.jsonl")
+    (tmp_path / "day.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    other = written(tmp_path / "other.jsonl", [message(2)])
+    assert b"named alike" not in run(path, other, "--dry-run").stderr
+    done = run(path, tmp_path / "day.jsonl.gz")
+    assert b"day.jsonl.gz: named alike; what is the same in both" in done.stderr
+    assert [row["discarded"] for row in rows(sandbox)] == [None, "duplicate"]
 
 
 def test_a_checkpoint_that_can_no_longer_be_written_ends_the_import_in_words(run: Command, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +39,11 @@ def sent(sandbox: Sandbox) -> list[str]:
 
 
 def refused(path: Path) -> list[dict[str, Any]]:
-    text = path.with_name(f"{path.name}.rejected.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return refused_in(path.with_name(f"{path.name}.rejected.jsonl"))
+
+
+def refused_in(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 TRACK = ("--yes", "--type", "track")
@@ -110,10 +114,15 @@ def test_the_lines_of_a_cell_too_long_are_not_rows(length: int, run: Command, sa
     assert "lines 3 to 6" in refused(path)[0]["reason"]["message"]
 
 
-def test_a_row_without_an_end_stops_the_import(run: Command, tmp_path: Path) -> None:
-    done = run(table(tmp_path, HEAD + "u0,E,a\n" + '"a\n",' * (4 * MIB)), *TRACK)
-    assert done.returncode == 2
-    assert b"line 3 does not end" in done.stderr
+def test_a_row_without_an_end_stops_the_import_once_those_before_it_were_sent(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = table(tmp_path, HEAD + "u0,E,a\n" + '"a\n",' * (4 * MIB))
+    found = run.summary(path, *TRACK, code=2)
+    assert "line 3 does not end" in found["files"][0]["error"]["message"]
+    assert (found["rows"], found["accepted"], sent(sandbox)) == (1, 1, ["u0"])
+    shown = run(path, *TRACK, "--preview").stdout
+    assert (b'"userId":"u0"' in shown, b"line 3 does not end" in shown) == (True, True)
 
 
 def test_what_looks_like_a_message_in_a_row_that_is_refused_is_not_sent(
@@ -209,7 +218,9 @@ def test_moments_of_parquet_are_read_to_the_microsecond_whatever_their_unit_and_
     assert one["properties"] == dict.fromkeys(("zoned", "unknown"), "2025-10-09T08:53:20.123456Z")
 
 
-def test_a_damaged_row_group_is_said_after_those_before_it(run: Command, tmp_path: Path) -> None:
+def test_a_damaged_row_group_is_said_once_those_before_it_were_sent(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
     path = tmp_path / "events.parquet"
     table = pa.table({"userId": [f"u{number}" for number in range(2000)], "event": ["E"] * 2000})
     pq.write_table(table, path, row_group_size=1000, use_dictionary=False, compression="gzip")
@@ -217,9 +228,12 @@ def test_a_damaged_row_group_is_said_after_those_before_it(run: Command, tmp_pat
     data = bytearray(path.read_bytes())
     data[start + 30 : start + 600] = b"\xff" * 570
     path.write_bytes(data)
-    done = run(path, *TRACK)
-    assert done.returncode == 2
-    assert b"The Parquet file is damaged" in done.stderr
+    found = run.summary(path, *TRACK, code=2)
+    assert "The Parquet file is damaged" in found["files"][0]["error"]["message"]
+    assert "--again" in found["files"][0]["error"]["message"]
+    assert (found["rows"], found["accepted"], len(sent(sandbox))) == (1000, 1000, 1000)
+    run.summary(path, *TRACK, code=2)
+    assert len(arrived(sandbox)) == 1000
 
 
 def test_a_parquet_file_whose_rows_share_a_long_text_is_read_in_little_memory(
@@ -284,3 +298,34 @@ async def test_others_have_their_turn_while_rows_are_refused(tmp_path: Path) -> 
         task.cancel()
     assert done.counts.rejected == 5000
     assert turns >= 100
+
+
+@pytest.mark.anyio
+async def test_others_have_their_turn_while_refused_rows_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rejected = tmp_path / "events.jsonl", tmp_path / "rejected.jsonl"
+    path.write_bytes(b"x\n" * 100)
+    opened, turned = threading.Event(), threading.Event()
+    waited: list[bool] = []
+    open_ = os.open
+
+    def slow(name: Any, *given: Any, **named: Any) -> int:
+        if name == rejected:
+            opened.set()
+            waited.append(turned.wait(5))
+        return open_(name, *given, **named)
+
+    async def others() -> None:
+        await until(opened.is_set, 0.01)
+        turned.set()
+
+    monkeypatch.setattr(os, "open", slow)
+    plan = Plan(Route("", ""), manner=Manner(dry_run=True))
+    async with Segment(settings()) as segment:
+        task = asyncio.create_task(others())
+        with path.open("rb") as file:
+            done = await import_file(segment.means, path.name, file, plan, Places(None, rejected, path.name))
+        await task
+    assert waited == [True]
+    assert done.counts.rejected == len(refused_in(rejected)) == 100

@@ -111,6 +111,13 @@ async def test_the_same_message_in_a_row_is_a_loop_after_so_many(time: Time) -> 
     assert (await agent("track", ORDER))["success"]
 
 
+async def test_a_call_that_cannot_be_sent_is_stopped_too_once_it_comes_again_and_again(time: Time) -> None:
+    agent = Agent(time, loop_limit=2)
+    large = {**ORDER, "properties": {"text": "x" * 40_000}}
+    found = [(await agent("track", large))["error"]["code"] for _ in range(3)]
+    assert found == ["too_large", "too_large", "repeated_message"]
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -263,6 +270,12 @@ async def test_no_event_takes_long(setting: str, pattern: str, event: str, time:
     async with asyncio.timeout(WAIT):
         result = await Agent(time, **{setting: pattern})("track", {"event": event, "userId": "u1"})
     assert result["success"] is (setting == "deny_events")
+
+
+async def test_what_may_not_be_sent_is_told_before_what_it_would_take_to_send_it(time: Time) -> None:
+    agent = Agent(time, deny_events="Order*", write_key="")
+    assert (await agent("track", ORDER))["error"]["code"] == "not_allowed"
+    assert (await agent("track", {**ORDER, "event": "Other"}))["error"]["code"] == "not_configured"
 
 
 async def test_types_are_allowed_and_denied_by_name(time: Time) -> None:

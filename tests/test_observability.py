@@ -22,10 +22,13 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 from support import KEY, WAIT, Time, Upstream, accepting, answering, arrived, facts, foreign, program, settings
 
-from segment_tools import NotConfigured, Segment, Track, Transport
+from segment_tools import NotConfigured, Segment, Track, Transport, dispatch
+from segment_tools.errors import PENDING, Refused
+from segment_tools.guard import Decision
 from segment_tools.sandbox.run import Sandbox
 from segment_tools.surfaces.mcp_server import build, http_app
 
@@ -180,6 +183,35 @@ async def test_what_is_refused_before_sending_is_counted_once(
     found = measured()
     assert counted(found) == {"refused": count}
     assert found["segment.messages.refused"] == {(("error.type", kind),): count}
+
+
+async def test_the_time_that_a_person_takes_to_agree_is_no_latency(
+    caplog: pytest.LogCaptureFixture, time: Time
+) -> None:
+    async def agree(_: str) -> Decision:
+        await time.sleep(90)
+        return "accept"
+
+    caplog.set_level(logging.INFO, "segment_tools.messages")
+    upstream = accepting()
+    async with Segment(
+        settings(confirm="track"), transport=upstream.transport(), surroundings=time.surroundings()
+    ) as segment:
+        assert (await dispatch("segment_track", TRACK, segment, confirm=agree))["success"]
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "segment_tools.messages"]
+    assert " ms=0" in told
+    (body,) = [json.loads(request.content) for request in upstream.requests]
+    sent_at, timestamp = (datetime.fromisoformat(body[name]) for name in ("sentAt", "timestamp"))
+    assert sent_at - timestamp == timedelta(seconds=90)
+
+
+async def test_a_question_that_is_open_is_no_failure_of_its_span(spans: Callable[[], dict[str, ReadableSpan]]) -> None:
+    async def later(_: str) -> Decision:
+        raise Refused(PENDING, "A person is asked first.")
+
+    async with Segment(settings(confirm="track"), transport=accepting().transport()) as segment:
+        assert not (await dispatch("segment_track", TRACK, segment, confirm=later))["success"]
+    assert spans()["send segment"].status.status_code is StatusCode.UNSET
 
 
 async def test_calls_that_leave_together_are_linked_to_their_request(

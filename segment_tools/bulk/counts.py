@@ -38,9 +38,9 @@ class Counts:
         return self.accepted + self.rejected
 
     @property
-    def share(self) -> float:
-        """Which share of the rows that were read is done with."""
-        return min(1.0, self.done / self.rows) if self.rows else 0.0
+    def told(self) -> str:
+        """How far an import has come, in words."""
+        return f"{self.rows:,} rows read, {self.accepted:,} accepted, {self.rejected:,} rejected"
 
     def take(self, parts: Iterable[Part]) -> None:
         """Count messages that were accepted."""

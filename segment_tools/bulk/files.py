@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from os.path import samestat
 from pathlib import Path
@@ -12,22 +13,27 @@ from urllib.parse import urlsplit
 
 from segment_tools.bulk.checkpoint import Checkpoint, State
 from segment_tools.bulk.counts import Counts
+from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.lines import blocks_of_lines
 from segment_tools.bulk.mapping import NO_COLUMNS, Columns, kinds
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
-from segment_tools.bulk.reading import Reading, at_once
+from segment_tools.bulk.reading import Reading, aside, at_once
 from segment_tools.bulk.rejections import RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
+from segment_tools.bulk.underway import UnderWay
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem
 from segment_tools.sending import Means, Route
 from segment_tools.spec.timestamps import iso_utc
 
 FIRST_MESSAGES = 3
 """How many messages the result of a dry run shows."""
+
+_INPUT_CHARACTERS = 12
+"""Ours: of a digest, as many as tell one person's inputs apart."""
 
 FIRST_REJECTIONS = 10
 """How many refused rows a result repeats."""
@@ -57,6 +63,8 @@ class Places:
     """What the checkpoint calls the file: beside it, its own name, so that both may be moved together."""
     told: str = ""
     """What the file of rejected rows calls it, if not so."""
+    folders: str = ""
+    """What tells its rows from those of another file of its name: they are named by it, too."""
 
     @staticmethod
     def beside(file: Path, *, dry_run: bool = False) -> "Places":
@@ -113,11 +121,11 @@ class Imported:
     """Of a dry run, the table's columns that become nothing."""
 
 
-Watch = Callable[[Partition, Opened], None]
+Watch = Callable[[UnderWay], None]
 """Told of an import that begins, to look at it now and then."""
 
 
-def unwatched(_: Partition, __: Opened) -> None:
+def unwatched(_: UnderWay) -> None:
     """For who does not look."""
 
 
@@ -137,6 +145,7 @@ async def import_file(
 
     Raises:
         NotConfigured: the file, the mapping or the checkpoint cannot be used, or do not fit together.
+        Damaged: the file cannot be read to its end; what is before that place was sent.
         StoppedAt: the first refused row, where the plan is strict.
         Unauthorized, Rejected, Unavailable: Segment does not take the messages.
     """
@@ -168,45 +177,61 @@ async def _imported(
     watch: Watch,
     reading: Reading,
 ) -> Imported:
-    of, key = _identity(source, plan, means), places.name
-    known = checkpoint.known(key) if checkpoint and not plan.again else None
+    key = places.name
+    before = checkpoint.known(key) if checkpoint else None
+    of = _identity(source, plan, means) | {"folders": _folders(places, before)}
+    known = before if not plan.again else None
     if known and known[1].counts.accepted == 0 and known[0] != of:
         known = None  # Segment has nothing of it: what was wrong then binds nobody
     if known:
         _check_same(known[0], of)
     state = known[1] if known else State(iso_utc(means.outside.now()))
     if state.finished:
-        return Imported(state.counts, (), _if_any(places, state), state.read, before=True)
+        return Imported(state.counts, (), _if_any(places, state.counts), state.read, before=True)
     resumed = state.done
-    whose = {"file": places.told or places.name, **({"dryRun": True} if plan.manner.dry_run else {})}
+    whose = _whose(source, plan, places)
     refused = RejectedRows(places.rejected, state.rejected_bytes, whose) if places.rejected else None
     first: list[Rejection] = []
 
-    def reject(more: Sequence[Rejection]) -> int:
+    async def reject(more: Sequence[Rejection]) -> int:
+        length = await aside(partial(refused.add, more)) if refused else 0
         first.extend(more[: FIRST_REJECTIONS - len(first)])
-        return refused.add(more) if refused else 0
+        return length
 
     def keep(now: State) -> None:
         if checkpoint:
             checkpoint.keep(key, of, now)
 
-    naming = Naming(source.known_as, plan.route.write_key)
+    naming = Naming(source.known_as, plan.route.write_key, of["folders"])
     judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
     partition = Partition(means, plan.route, judge, state, reject=reject, keep=keep, manner=plan.manner)
-    watch(partition, source)
+    under_way = UnderWay(partition, source.size if plan.limit is None else None)
+    watch(under_way)
     begun: list[Block] = []
+    blocks = _noted(_limited(table.rows, plan.limit), begun)
     try:
-        await partition.run(reading(_noted(_limited(table.rows, plan.limit), begun)))
+        await partition.run(reading(under_way.followed(blocks, table.position)))
         _check_unchanged(of, source)
         state.finished = plan.limit is None
         keep(state)
     finally:
         if refused:
             refused.close()
-    done = Imported(state.counts, tuple(first), _if_any(places, state), resumed)
+    done = replace(so_far(state.counts, places), first=tuple(first), resumed=resumed)
     if not plan.manner.dry_run:
         return done
     return replace(done, messages=await _first_messages(judge, begun), unused=tuple(table.unused))
+
+
+def _folders(places: Places, before: tuple[Mapping[str, Any], State] | None) -> str:
+    """What the rows are named by beside the file's name: once Segment has any of them, what it was then."""
+    return before[0].get("folders", "") if before and before[1].counts.accepted else places.folders
+
+
+def _whose(source: Opened, plan: Plan, places: Places) -> dict[str, Any]:
+    """How the lines of its rejected rows begin: what is read once only may be something else the next time."""
+    which = {"input": source.head[:_INPUT_CHARACTERS]} if source.known_as != source.name else {}
+    return {"file": places.told or places.name, **which, **({"dryRun": True} if plan.manner.dry_run else {})}
 
 
 def _noted(blocks: Iterator[Block], begun: list[Block]) -> Iterator[Block]:
@@ -246,6 +271,8 @@ class Table:
     rows: Iterator[Block]
     unused: list[str]
     """The columns that become nothing."""
+    position: Callable[[], int]
+    """How many bytes of the file were read."""
     typed: bool = True
     """Whether anything says what the rows become."""
 
@@ -258,11 +285,18 @@ def table_of(source: Opened, columns: Columns) -> Table:
     """
     if source.format == "jsonl":
         if not columns.given:
-            return Table(blocks_of_lines(source.stream), [])
-        return Table(blocks_of_table(rows_of_lines(source.stream), columns), [], columns.typed)
-    table = CsvTable(source.stream) if source.format == "csv" else ParquetTable(source.raw)
+            return Table(blocks_of_lines(source.stream), [], source.position)
+        return Table(blocks_of_table(rows_of_lines(source.stream), columns), [], source.position, columns.typed)
+    if source.format == "csv":
+        table, position = CsvTable(source.stream), source.position
+    else:
+        table = parquet = ParquetTable(source.raw)
+
+        def position() -> int:
+            return int(parquet.share * (source.size or 0))
+
     whole = columns.for_columns(table.columns)
-    return Table(blocks_of_table(table.rows(), whole), whole.unused(table.columns), whole.typed)
+    return Table(blocks_of_table(table.rows(), whole), whole.unused(table.columns), position, whole.typed)
 
 
 def _check_typed(table: Table) -> None:
@@ -298,6 +332,8 @@ class Preview:
     """The table's columns that become nothing."""
     typed: bool
     """Whether anything says what the rows become."""
+    damage: Damaged | None = None
+    """Why there are no more of them."""
 
 
 async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: int) -> Preview:
@@ -311,13 +347,18 @@ async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: in
         naming = Naming(source.known_as, plan.route.write_key)
         began = iso_utc(means.outside.now())
         judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, began)
-        rows = [
-            (block.number(at), row, (await _judged(judge, block, at))[1])
-            for block in _limited(table.rows, count)
-            for at, row in enumerate(block.rows)
-            if row and not row.isspace()
-        ]
-        return Preview(rows, table.unused, table.typed)
+        seen: list[tuple[int, bytes, Problem | None]] = []
+        damage = None
+        try:
+            for block in _limited(table.rows, count):
+                seen += [
+                    (block.number(at), row, (await _judged(judge, block, at))[1])
+                    for at, row in enumerate(block.rows)
+                    if row and not row.isspace()
+                ]
+        except Damaged as error:
+            damage = error
+        return Preview(seen, table.unused, table.typed, damage)
 
 
 def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:
@@ -359,5 +400,10 @@ def _check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         raise NotConfigured("--again", f"{text}.", hint=hint)
 
 
-def _if_any(places: Places, state: State) -> Path | None:
-    return places.rejected if state.counts.rejected else None
+def _if_any(places: Places, counts: Counts) -> Path | None:
+    return places.rejected if counts.rejected else None
+
+
+def so_far(counts: Counts, places: Places) -> Imported:
+    """What has become of a file, of whose import these are the counts."""
+    return Imported(counts, (), _if_any(places, counts))

@@ -144,9 +144,12 @@ def _pair(text: str, option: str, example: str) -> tuple[Target, str]:
     if target is None and path in OBJECTS and value == _REST:
         target = Target((path,))
     if target is None:
-        first = path.split(".")[0]
+        first, *below = path.split(".")
         near = nearest(first, _FIELDS)
-        hint = f"Did you mean {near!r}?" if near and near != first else f"The fields are {', '.join(_FIELDS)}."
+        meant = ".".join([near, *below]) if near in OBJECTS else near
+        hint = f"The fields are {', '.join(_FIELDS)}."
+        if meant and near != first:
+            hint = f"Did you mean {printable(meant)!r}?"
         if first in OBJECTS:
             hint = f"Write {first}.NAME, or {first}=* for every column that nothing else takes."
         raise NotConfigured(option, f"{printable(path)!r} is not a field of a message.", hint=hint)

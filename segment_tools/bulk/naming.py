@@ -20,11 +20,13 @@ class Naming:
 
     An id tells the file's name without its folder and compression, the source, the row's number and its content.
     Segment knows ids, not whose they are: the same file for another source has others. The number alone tells the rows
-    of a file apart; the checksums need only tell a row from the one that stood there before it was mended.
+    of a file apart; the checksums need only tell a row from the one that stood there before it was mended. `folders`
+    are those that tell the file from another of its name.
     """
 
-    def __init__(self, file: str, write_key: str) -> None:
-        digest = blake2b(f"{plain_name(file)}\0{write_key}".encode(errors="surrogatepass"), digest_size=9)
+    def __init__(self, file: str, write_key: str, folders: str = "") -> None:
+        name = f"{folders}/{plain_name(file)}" if folders else plain_name(file)
+        digest = blake2b(f"{name}\0{write_key}".encode(errors="surrogatepass"), digest_size=9)
         self.start = b"import-%b-" % digest.hexdigest().encode()
         """What all ids begin with."""
 

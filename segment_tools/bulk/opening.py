@@ -2,23 +2,31 @@
 
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, BinaryIO, Literal, Self, cast
 
+from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.frames import Frames
 from segment_tools.bulk.lines import Stream
 from segment_tools.bulk.naming import plain_name
 from segment_tools.errors import NotConfigured
+from segment_tools.spec.names import printable
 
 Format = Literal["jsonl", "csv", "parquet"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet")
 _TABLES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _HEAD_BYTES = 64 * 1024
+_PACKED = {".gz": "gzip", ".zst": "Zstandard"}
+_MAGIC = re.compile(rb"(?P<gz>\x1f\x8b)|(?P<zst>\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18)")
+"""How compressed files begin. Source: RFC 1952, 2.3.1; RFC 8878, 3.1."""
+_UNPACKERS = {".gz": "gunzip -c", ".zst": "zstd -dc"}
+_MAGIC_BYTES = 4
 _NAMELESS = "-"
 """Standard input, whatever it is."""
 
@@ -43,12 +51,9 @@ class Opened:
         """What rows are named by: the file's name, or how it begins where the name says nothing of what is in it."""
         return self.name if self.size is not None and self.name != _NAMELESS else f"{_NAMELESS}{self.head}"
 
-    @property
-    def position(self) -> int | None:
-        """How much of the file itself was read, of `size`."""
-        with suppress(OSError, ValueError):
-            return self.raw.tell() if self.size is not None else None
-        return None
+    def position(self) -> int:
+        """How much of the file itself was read, of `size`; nothing where that is not known."""
+        return self.raw.tell() if self.size is not None else 0
 
     @property
     def print(self) -> dict[str, Any]:
@@ -87,12 +92,14 @@ def opened(name: str, file: BinaryIO, given: Format | None = None) -> Generator[
     """The open file, uncompressed where its name says that it is compressed.
 
     Raises:
-        NotConfigured: it is compressed in a way that wants a package, which is not installed.
+        NotConfigured: it is compressed in a way that its name does not say, or that wants a package which is not
+            installed.
     """
     end = PurePath(name).suffix.lower()
     with ExitStack() as stack:
         lasting = file.seekable()
         head = _head(file) if lasting else file.read(_HEAD_BYTES)
+        _check_packed(name, head)
         stream: Any = file if lasting else _Begun(head, file)
         if end == ".gz":
             stream = stack.enter_context(_gunzipped(stream))
@@ -101,6 +108,23 @@ def opened(name: str, file: BinaryIO, given: Format | None = None) -> Generator[
         size = os.fstat(file.fileno()).st_size if lasting else None
         kind = given or _TABLES.get(PurePath(plain_name(name)).suffix.lower(), "jsonl")
         yield Opened(name, kind, _Whole(stream), file, size, _digest(head))
+
+
+def _check_packed(name: str, head: bytes) -> None:
+    """Return if the file may be compressed as its name says: of one that was cut off early nobody knows."""
+    end = PurePath(name).suffix.lower()
+    found = _MAGIC.match(head)
+    packed = f".{found.lastgroup}" if found else ""
+    if packed == end or (not packed and (end not in _PACKED or len(head) < _MAGIC_BYTES)):
+        return
+    if name == _NAMELESS:
+        hint = f"Uncompress it: {_UNPACKERS[packed]} FILE | segment-tools import -"
+        raise NotConfigured("FILE", f"Standard input is {_PACKED[packed]}.", hint=hint)
+    bare = PurePath(name).stem if end in _PACKED else PurePath(name).name
+    hint = f"Rename it to {printable(bare + packed)}."
+    if end not in _PACKED:
+        raise NotConfigured("FILE", f"The file is {_PACKED[packed]} and is not named {packed}.", hint=hint)
+    raise NotConfigured("FILE", f"The file is named {end} and is not {_PACKED[end]}.", hint=hint)
 
 
 def _gunzipped(file: BinaryIO) -> Any:
@@ -157,7 +181,7 @@ class _Whole:
             raise
 
 
-def _damaged(error: Exception) -> NotConfigured:
+def _damaged(error: Exception) -> Damaged:
     text = "The compressed file ends too soon" if isinstance(error, EOFError) else "The compressed file is damaged"
     hint = "Get the whole file, and import it with --again: rows that are the same keep their messageIds."
-    return NotConfigured("FILE", f"{text}: what is before that place was read.", hint=hint)
+    return Damaged(f"{text}: what is before that place was read.", hint=hint)

@@ -1,19 +1,23 @@
 """Rows sent on: judged, packed and delivered, so many requests at once as goes well, in each person's order."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 
 from segment_tools import wire
 from segment_tools.bulk.checkpoint import State
 from segment_tools.bulk.compressing import gzipped
 from segment_tools.bulk.counts import Counts
+from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.packing import Batch, Packer
 from segment_tools.bulk.plain import Part
 from segment_tools.bulk.rows import Block, Judge, Rejection, StoppedAt
 from segment_tools.bulk.tempo import Tempo
-from segment_tools.errors import Problem, Rejected
+from segment_tools.bulk.trouble import Trouble
+from segment_tools.errors import Problem, Rejected, Undelivered
 from segment_tools.sending import Means, Route
 from segment_tools.spec.timestamps import iso_utc
 
@@ -59,7 +63,7 @@ class Partition:
     """Sends one sequence of rows, numbered in its order, from where `state` says that it has come to.
 
     `keep` is told the state whenever it has changed and may be relied on; `reject` is given refused rows, in order but
-    for those that Segment itself refuses, and answers how long the file with them is.
+    for those that Segment itself refuses, and answers how long the file with them is; it is asked once at a time.
     """
 
     def __init__(
@@ -69,15 +73,17 @@ class Partition:
         judge: Judge,
         state: State,
         *,
-        reject: Callable[[Sequence[Rejection]], int],
+        reject: Callable[[Sequence[Rejection]], Awaitable[int]],
         keep: Callable[[State], None] = forgotten,
         manner: Manner = ORDERED,
     ) -> None:
         self._means, self._route, self._judge, self._manner = means, route, judge, manner
         self.state = state
+        self.trouble: Trouble | None = None
+        """Why requests are tried again, since one was taken last."""
         self._at = state.done
         """All rows up to this number were looked at by this run; the state may have read more, before."""
-        self._keep, self._reject = keep, reject
+        self._keep, self._reject, self._refusing = keep, reject, asyncio.Lock()
         self._packer, self._tempo = Packer(), Tempo(min(LANES, means.settings.concurrency))
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_vain = 0
@@ -99,17 +105,31 @@ class Partition:
         """Send all rows; what became of them, once all were answered.
 
         Raises:
+            Damaged: there are no more that can be read; those before were sent.
             StoppedAt: the first refused row, where the manner is strict; those before it were sent.
             Unauthorized, Rejected, Unavailable: Segment does not take them; what it took is in the state.
         """
         try:
-            async for block in _each(blocks):
-                if block.number(len(block.rows) - 1) > self.state.done:
-                    await self._block(block)
+            damage = await self._taken(blocks)
             await self._emptied()
         finally:
             await self._cancelled()
+        if damage:
+            raise damage
         return self.counts
+
+    async def _taken(self, blocks: Iterable[Block] | AsyncIterable[Block]) -> Damaged | None:
+        """Judge and pack all rows; what ended them too soon."""
+        each = _each(blocks)
+        while True:
+            try:
+                block = await anext(each, None)
+            except Damaged as error:
+                return error
+            if block is None:
+                return None
+            if block.number(len(block.rows) - 1) > self.state.done:
+                await self._block(block)
 
     async def _block(self, block: Block) -> None:
         parts, refused, blank = await self._judge.parts(block)
@@ -124,8 +144,8 @@ class Partition:
         last = block.number(len(block.rows) - 1)
         for late in self._packer.late(last):
             await self._ship(late)
+        await self._judged(last, block, blank, refused)
         self._at = last
-        self._judged(last, block, blank, refused)
         await asyncio.sleep(0)  # let answers in, requests out, and others have their turn
 
     def _laned(self, parts: list[Part]) -> list[Part]:
@@ -134,20 +154,22 @@ class Partition:
             return parts
         return [(number, body, number // _UNORDERED_RUN % LANES, view) for number, body, _, view in parts]
 
-    def _judged(self, last: int, block: Block, blank: int, refused: Sequence[Rejection]) -> None:
+    async def _judged(self, last: int, block: Block, blank: int, refused: Sequence[Rejection]) -> None:
+        """Count the rows once those refused are written: else the state, kept meanwhile, would miss or repeat some."""
         state = self.state
         if last <= state.read:
             return
         known = max(state.read, block.first - 1)
         new = sum(each > known for each in block.numbers) if block.numbers else last - known
+        await self._refuse([each for each in refused if each.number > state.read])
         state.counts.rows += max(0, new - blank)
-        self._refuse([each for each in refused if each.number > state.read])
         state.read = last
 
-    def _refuse(self, refused: Sequence[Rejection]) -> None:
+    async def _refuse(self, refused: Sequence[Rejection]) -> None:
         if refused:
-            self.state.rejected_bytes = self._reject(refused)
-            self.counts.rejected += len(refused)
+            async with self._refusing:
+                self.state.rejected_bytes = await self._reject(refused)
+                self.counts.rejected += len(refused)
 
     async def _stopped(self, refused: Rejection) -> None:
         """End at the refused row, once those before it are sent."""
@@ -202,20 +224,28 @@ class Partition:
         request = gzipped(wire.batch([each[1] for each in batch.parts], iso_utc(outside.now()), plane.key_in_body(key)))
         began = outside.monotonic()
         try:
-            _, attempts = await plane.send(request, key, began + PATIENCE_SECONDS)
+            failed = partial(self._failed, outside.now() + timedelta(seconds=PATIENCE_SECONDS))
+            _, attempts = await plane.send(request, key, began + PATIENCE_SECONDS, failed)
         except Rejected as error:
             if error.status_code not in _REFUSED_FOR_CONTENT:
                 raise
+            self.trouble = None
             return await self._parted(batch, error)
+        self.trouble = None
         self._tempo.answered(outside.monotonic() - began, again=attempts > 1)
         self._took(batch, len(request.body))
         return len(batch.parts)
+
+    def _failed(self, until: datetime, error: Undelivered) -> None:
+        """Note why a request is tried again; not where only this program held it back."""
+        if error.made:
+            self.trouble = Trouble.of(error, self._means.settings, until).after(self.trouble)
 
     async def _parted(self, batch: Batch, error: Rejected) -> int:
         if len(batch.parts) == 1:
             problem = Problem("refused_by_segment", error.message, error.hint)
             refused = Rejection(batch.first, (problem,), batch.parts[0][1])
-            self._refuse([refused])
+            await self._refuse([refused])
             self._in_vain += 1
             if self._in_vain >= _IN_VAIN and not self.counts.accepted:
                 raise error

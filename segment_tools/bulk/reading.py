@@ -1,10 +1,14 @@
-"""How the blocks of a file are read: as they are asked for, or in a thread, for who must not be held up by it."""
+"""What of an import is done in threads, for who must not be held up by it, and how its blocks are read."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 from segment_tools.bulk.rows import Block
+
+_T = TypeVar("_T")
 
 Reading = Callable[[Iterator[Block]], Iterable[Block] | AsyncIterable[Block]]
 
@@ -15,15 +19,17 @@ def at_once(blocks: Iterator[Block]) -> Iterator[Block]:
 
 
 async def in_thread(blocks: Iterator[Block]) -> AsyncIterator[Block]:
-    """The blocks, each read in a thread; who is cancelled waits for it, so that no file is closed under it."""
-    while True:
-        read = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
-        try:
-            block = await asyncio.shield(read)
-        except asyncio.CancelledError:
-            with suppress(Exception):
-                await read
-            raise
-        if block is None:
-            return
+    """The blocks, each read in a thread."""
+    while (block := await aside(partial(next, blocks, None))) is not None:
         yield block
+
+
+async def aside(work: Callable[[], _T]) -> _T:
+    """What the function returns, called in a thread; who is cancelled waits for it: no file is closed under it."""
+    called = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(called)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await called
+        raise

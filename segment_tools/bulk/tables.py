@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.lines import Stream, blocks_of_lines
 from segment_tools.bulk.mapping import Columns
 from segment_tools.bulk.rows import MOST_ROW_BYTES, Block, read_row, too_long
@@ -153,7 +154,7 @@ class CsvTable:
         """Each row, by the number of the line that it begins in.
 
         Raises:
-            NotConfigured: a row does not end.
+            Damaged: a row does not end.
         """
         lines = self._lines
         reader = self._reader(lines)
@@ -181,7 +182,7 @@ class CsvTable:
             place, ended, left = _place_after(piece, self._delimiter, place), _ends_line(piece), left - len(piece)
             if left < 0:
                 found = f"The row that begins in line {number:,} does not end: what is before it was read."
-                raise NotConfigured("FILE", found, hint="Close the quote that is open there, and import with --again.")
+                raise Damaged(found, hint="Close the quote that is open there, and import with --again.")
 
     def _uneven(self, cells: Sequence[str]) -> Problem:
         text = f"The row has {len(cells)} cells, the header {len(self.columns)}."
@@ -306,7 +307,7 @@ class ParquetTable:
         except ImportError:
             hint = "pip install 'segment-tools[parquet]'"
             raise NotConfigured("FILE", "The package that reads Parquet is not installed.", hint=hint) from None
-        self._arrow = arrow
+        self._arrow, self._number = arrow, 0
         self._errors = (arrow.ArrowException, OSError)
         self._unreadable = (*self._errors, ArithmeticError, LookupError, ValueError)
         try:
@@ -324,20 +325,25 @@ class ParquetTable:
         """Each row, numbered from 1; a value that cannot be read is UNREADABLE.
 
         Raises:
-            NotConfigured: the file is damaged.
+            Damaged: the file is.
         """
-        number = 0
         for batch in self._batches():
             for row in self._read(batch):
-                number += 1
-                yield number, row, ""
+                self._number += 1
+                yield self._number, row, ""
+
+    @property
+    def share(self) -> float:
+        """Which share of all rows was read."""
+        return self._number / max(1, self._file.metadata.num_rows)
 
     def _batches(self) -> Iterator[Any]:
         try:
             yield from self._file.iter_batches(batch_size=_AT_ONCE)
         except self._errors:
             text = "The Parquet file is damaged: what is before that place was read."
-            raise NotConfigured("FILE", text, hint="Get the whole file, and go on.") from None
+            hint = "Get the whole file, and import it with --again: rows that are the same keep their messageIds."
+            raise Damaged(text, hint=hint) from None
 
     def _read(self, batch: Any) -> Iterator[dict[str, Any]]:
         columns = [self._values(self._exact(column)) for column in batch.columns]

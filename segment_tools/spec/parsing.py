@@ -102,6 +102,11 @@ def _aliases(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+def _is_open(model: type[BaseModel]) -> bool:
+    """Whether its type is for the caller to say: that of a message is the tool's."""
+    return model.model_fields["type"].default is None
+
+
 def _required(model: type[BaseModel]) -> Mapping[str, str]:
     return getattr(model, "REQUIRED", {})
 
@@ -164,6 +169,6 @@ def _refused(name: str, said: Mapping[str, str]) -> Problem:
 
 
 def _unknown(name: str, model: type[BaseModel], given: Mapping[str, Any]) -> Problem:
-    known = [alias for alias in _aliases(model) if alias != "type"]
+    known = [alias for alias in _aliases(model) if alias != "type" or _is_open(model)]
     shown = printable(name)
     return Problem("unknown_argument", f"{shown!r} is not a known field.", mend(name, known, given), shown)

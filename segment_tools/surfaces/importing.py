@@ -3,33 +3,30 @@
 import asyncio
 import gc
 import glob
-import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from segment_tools.bulk.counts import Counts
-from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview
+from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview, so_far
 from segment_tools.bulk.mapping import mapping_of
-from segment_tools.bulk.naming import plain_name
 from segment_tools.bulk.partition import Manner
-from segment_tools.bulk.results import numbers, shown
-from segment_tools.bulk.rows import StoppedAt
+from segment_tools.bulk.twins import folders, twins
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
 from segment_tools.guard import Origin
 from segment_tools.sending import Route, route_of
 from segment_tools.settings import Settings
 from segment_tools.surfaces.import_progress import watching
+from segment_tools.surfaces.import_report import STDIN, Report, fault, left, lines, printed, summary
 
-STDIN = "-"
 _CLIENT = "segment-tools import"
 """What the audit log calls this command."""
-SHOWN_ROWS = 3
+_PREVIEWED_ROWS = 3
 _REJECTED = ".rejected.jsonl"
 _LEFT = (".checkpoint", _REJECTED)
 _MEND_ROWS = (
@@ -46,7 +43,7 @@ def run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int
         return _run(given, settings, say)
     except NotConfigured as error:
         if given.json:
-            _print(_summary(Counts(), [], given, settings) | {"error": _fault(error)})
+            printed(summary([], dry_run=_is_dry(given, settings)) | {"error": fault(error)})
         raise
 
 
@@ -58,8 +55,7 @@ def _run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> in
     names = _not_left(_names(given.files), say)
     for name in names:
         _check(name)
-    for alike in _alike(names):
-        say(f"{alike}: named alike; what is the same in both, at the same line, gets the same messageId")
+    apart = _told_apart(names, say)
     plan = _plan(given, settings)
     if given.preview or plan.columns.given or _any_table(names, plan):
         seen = asyncio.run(_previewed(names, plan, settings, say, sys.stdout if given.preview else sys.stderr))
@@ -68,7 +64,7 @@ def _run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> in
         if not (given.yes or plan.manner.dry_run):
             _agreed(names, seen)
     gc.freeze()  # what is loaded stays: it need not be looked at again and again
-    return asyncio.run(_all(names, plan, given, settings, say))
+    return asyncio.run(_all(names, apart, plan, given, settings, say))
 
 
 def _names(given: Sequence[str]) -> list[str]:
@@ -100,12 +96,19 @@ def _not_left(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
     return [name for name in names if name not in left]
 
 
-def _alike(names: Sequence[str]) -> list[str]:
-    """Files of one name in several folders, whose rows are named alike."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(plain_name(name), []).append(name)
-    return [" and ".join(each) for each in found.values() if len(each) > 1]
+def _told_apart(names: Sequence[str], say: Callable[[str], None]) -> Mapping[str, str]:
+    """Of the files of one name, the folders that tell them apart."""
+    apart: dict[str, str] = {}
+    for alike in twins(names):
+        found = folders(alike)
+        apart |= found
+        if any(found.values()):
+            say(f"{' and '.join(alike)}: named alike; their messageIds are made of their folders, too")
+        for folder in dict.fromkeys(found.values()):
+            if len(beside := [name for name in alike if found[name] == folder]) > 1:
+                both = "what is the same in both, at the same line, gets the same messageId"
+                say(f"{' and '.join(beside)}: named alike; {both}")
+    return apart
 
 
 def _check(name: str) -> None:
@@ -163,7 +166,7 @@ async def _previewed(
     segment = Segment(settings)
     try:
         with _file(name) as file:
-            seen = await preview(segment.means, name, file, plan, SHOWN_ROWS)
+            seen = await preview(segment.means, name, file, plan, _PREVIEWED_ROWS)
     except NotConfigured as error:
         raise NotConfigured(error.setting, f"{name}: {error.message}", hint=error.hint) from None
     finally:
@@ -173,6 +176,8 @@ async def _previewed(
         print(f"  {number}: {row.decode(errors='replace')}", file=to)
         if problem and seen.typed:
             print(f"     would be rejected: {problem}", file=to)
+    if seen.damage:
+        print(f"  {seen.damage.message}", file=to)
     if not seen.typed:
         print("  all would be rejected: nothing says what a row becomes (--type track, or --map type=COLUMN)", file=to)
     if seen.unused:
@@ -202,16 +207,26 @@ def _agreed(names: Sequence[str], seen: Preview | None) -> None:
 
 
 async def _all(
-    names: Sequence[str], plan: Plan, given: Namespace, settings: Settings, say: Callable[[str], None]
+    names: Sequence[str],
+    apart: Mapping[str, str],
+    plan: Plan,
+    given: Namespace,
+    settings: Settings,
+    say: Callable[[str], None],
 ) -> int:
     segment = Segment(settings)
-    reports, code = list[_Report](), DONE
+    reports, code = list[Report](), DONE
+    files = _Files(segment, apart, plan, given, say, reports.append)
     try:
         for at, name in enumerate(names):
-            reports.append(await _noted(segment, name, plan, given, say, reports.append))
+            reports.append(await files.noted(name))
             done, error = reports[-1].done, reports[-1].error
             if error:
                 say(f"{name}: {error}")
+                if done.counts.rows:
+                    say(f"{name}: until then {done.counts.told}")
+                for line in left(done):
+                    say(line)
                 code = SOME_REJECTED if isinstance(error, InvalidMessage) else NOT_RUN
                 for other in names[at + 1 :]:
                     say(f"{other}: not begun")
@@ -220,76 +235,67 @@ async def _all(
     finally:
         await segment.aclose()
         if given.json:
-            _print(_summary(_total(reports), [_report(each) for each in reports], given, settings))
+            printed(summary(reports, dry_run=_is_dry(given, settings)))
     return code
 
 
-def _total(reports: Sequence["_Report"]) -> Counts:
-    total = Counts()
-    for each in reports:
-        total = total.plus(each.done.counts)
-    return total
+def _is_dry(given: Namespace, settings: Settings) -> bool:
+    return bool(given.dry_run or settings.dry_run)
 
 
 @dataclass(frozen=True, slots=True)
-class _Report:
-    """What became of a file, and why it ended before its end."""
+class _Files:
+    """Imports the files of one call, one after the other."""
 
-    name: str
-    done: Imported
-    error: SegmentError | None = None
+    segment: Segment
+    apart: Mapping[str, str]
+    """Of files that have a name in common, the folders that tell them apart."""
+    plan: Plan
+    given: Namespace
+    say: Callable[[str], None]
+    stopped: Callable[[Report], None]
+    """Told what became of the file that was being imported when a person stopped it all."""
 
+    async def noted(self, name: str) -> Report:
+        """What became of the file; with a line in the audit log where there is one."""
+        if self.segment.settings.audit_log is None:
+            return await self._imported(name)
+        from segment_tools.tools._audited import audited
+        from segment_tools.tools.importing import segment_import_file
 
-async def _noted(
-    segment: Segment,
-    name: str,
-    plan: Plan,
-    given: Namespace,
-    say: Callable[[str], None],
-    stopped: Callable[[_Report], None],
-) -> _Report:
-    """The same, with a line in the audit log where there is one."""
-    if segment.settings.audit_log is None:
-        return await _one(segment, name, plan, given, say, stopped)
-    from segment_tools.tools._audited import audited
-    from segment_tools.tools.importing import segment_import_file
-
-    try:
-        with audited(segment_import_file, {"file": name}, segment, Origin(client=_CLIENT)) as noting:
-            report = await _one(segment, name, plan, given, say, stopped)
-            noting({"success": False, "error": _fault(report.error)} if report.error else {"success": True})
-            return report
-    except SegmentError as error:
-        return _Report(name, Imported(Counts(), (), None), error)
-
-
-async def _one(
-    segment: Segment,
-    name: str,
-    plan: Plan,
-    given: Namespace,
-    say: Callable[[str], None],
-    stopped: Callable[[_Report], None],
-) -> _Report:
-    places = _places(name, given, plan)
-    with _file(name) as file, watching(name, say, dry_run=plan.manner.dry_run) as watched:
         try:
-            done = await import_file(segment.means, name, file, plan, places, watched.begin)
-        except asyncio.CancelledError:
-            watched.end()
-            how = "the same command goes on there" if places.checkpoint else "without a checkpoint it begins anew"
-            say(f"{name}: stopped after {watched.counts.accepted:,} messages; {how}")
-            error = Refused("interrupted", "The import was stopped.", hint=f"{how[0].upper()}{how[1:]}.")
-            stopped(_Report(name, Imported(watched.counts, (), None), error))
-            raise
+            with audited(segment_import_file, {"file": name}, self.segment, Origin(client=_CLIENT)) as noting:
+                report = await self._imported(name)
+                noting({"success": False, "error": fault(report.error)} if report.error else {"success": True})
+                return report
         except SegmentError as error:
-            watched.end()
-            damaged = isinstance(error, NotConfigured) and error.setting == "FILE"
-            goes_on = places.checkpoint and watched.counts.rows and not damaged
-            return _Report(name, Imported(watched.counts, (), None), error.with_hint(_GOES_ON) if goes_on else error)
-    for line in _lines(name, done, plan):
-        say(line)
-    return _Report(name, done)
+            return Report(name, Imported(Counts(), (), None), error)
+
+    async def _imported(self, name: str) -> Report:
+        plan, say = self.plan, self.say
+        places = replace(_places(name, self.given, plan), folders=self.apart.get(name, ""))
+        with _file(name) as file, watching(name, say, dry_run=plan.manner.dry_run) as watched:
+            try:
+                done = await import_file(self.segment.means, name, file, plan, places, watched.begin)
+            except asyncio.CancelledError:
+                watched.end()
+                how = "the same command goes on there" if places.checkpoint else "without a checkpoint it begins anew"
+                done = so_far(watched.counts, places)
+                say(f"{name}: stopped: {done.counts.told}; {how}")
+                for line in left(done):
+                    say(line)
+                error = Refused("interrupted", "The import was stopped.", hint=f"{how[0].upper()}{how[1:]}.")
+                self.stopped(Report(name, done, error))
+                raise
+            except SegmentError as error:
+                watched.end()
+                damaged = isinstance(error, NotConfigured) and error.setting == "FILE"
+                goes_on = places.checkpoint and watched.counts.rows and not damaged
+                told = error.with_hint(_GOES_ON) if goes_on else error
+                return Report(name, so_far(watched.counts, places), told)
+        for line in lines(name, done, dry_run=plan.manner.dry_run):
+            say(line)
+        return Report(name, done)
 
 
 def _places(name: str, given: Namespace, plan: Plan) -> Places:
@@ -303,41 +309,3 @@ def _places(name: str, given: Namespace, plan: Plan) -> Places:
         whole if given.checkpoint else beside.name,
         whole if given.rejected else beside.name,
     )
-
-
-def _lines(name: str, done: Imported, plan: Plan) -> Iterator[str]:
-    counts = done.counts
-    if done.before:
-        yield f"{name}: imported before, {counts.accepted:,} messages; --again sends it once more"
-        return
-    what = "would be sent" if plan.manner.dry_run else "accepted"
-    resumed = f", the first {done.resumed:,} rows before" if done.resumed else ""
-    yield f"{name}: {counts.rows:,} rows, {counts.accepted:,} {what}, {counts.rejected:,} rejected{resumed}"
-    yield from counts.lines()
-    for each in done.first[:SHOWN_ROWS]:
-        yield f"  row {each.number:,}: {each.problems[0]}"
-    if done.rejected:
-        yield f"  all rejected rows, with reasons: {done.rejected}"
-        if name != STDIN and not plan.manner.dry_run:
-            yield f"  mend them in {name}, and import it with --again: rows that are the same keep their messageIds"
-
-
-def _report(report: _Report) -> dict[str, object]:
-    error = {"error": _fault(report.error)} if report.error else {}
-    return {"file": report.name, **shown(report.done), **error}
-
-
-def _fault(error: SegmentError) -> dict[str, object]:
-    at = {"row": error.row} if isinstance(error, StoppedAt) else {}
-    return {"code": error.code, **at, "message": str(error)}
-
-
-def _summary(
-    counts: Counts, reports: Sequence[dict[str, object]], given: Namespace, settings: Settings
-) -> dict[str, object]:
-    dry_run = {"dryRun": True} if given.dry_run or settings.dry_run else {}
-    return {**dry_run, **numbers(counts), "files": list(reports)}
-
-
-def _print(summary: dict[str, object]) -> None:
-    print(json.dumps(summary, indent=2, ensure_ascii=False), flush=True)

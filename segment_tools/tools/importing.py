@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import stat
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 from pydantic import Field
 
 from segment_tools.client import Segment
-from segment_tools.errors import InvalidMessage, NotConfigured, Unavailable
+from segment_tools.errors import InvalidMessage, NotConfigured, SegmentError, Unavailable
 from segment_tools.guard import agreed
 from segment_tools.sending import Route, route_of
 from segment_tools.setting_types import TYPES
@@ -23,10 +24,11 @@ from segment_tools.tools._tool import Caller, tool
 
 if TYPE_CHECKING:
     from segment_tools.bulk.files import Imported, Plan
-    from segment_tools.bulk.opening import Opened
-    from segment_tools.bulk.partition import Partition
+    from segment_tools.bulk.underway import UnderWay
 
 _PROGRESS_SECONDS = 1.0
+_LEAST_STEP = 0.001
+"""Ours, in bytes: so much the number grows by what is told while nothing moves."""
 _MOST_ROWS = 10**12
 _running: set[Path] = set()
 """What this process imports just now."""
@@ -155,14 +157,20 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
         hint = "Wait until that call has ended."
         raise Unavailable("The file is being imported already.", hint=hint, code="import_running", sent=False)
     telling: list[asyncio.Task[None]] = []
+    begun: list[UnderWay] = []
 
-    def watch(partition: "Partition", source: "Opened") -> None:
-        telling.append(asyncio.create_task(_told(partition, source, progress)))
+    def watch(under_way: "UnderWay") -> None:
+        begun.append(under_way)
+        telling.append(asyncio.create_task(_told(under_way, progress)))
 
     _running.add(path)
     try:
         places = Places.beside(path, dry_run=plan.manner.dry_run)
         return await import_file(segment.means, path.name, file, plan, places, watch, in_thread)
+    except InvalidMessage:
+        raise  # it says where it stopped
+    except SegmentError as error:
+        raise error.with_hint(_until_then(error, begun)) from None
     finally:
         _running.discard(path)
         for task in telling:
@@ -170,16 +178,31 @@ async def _imported(segment: Segment, path: Path, file: BinaryIO, plan: "Plan", 
         await asyncio.gather(*telling, return_exceptions=True)
 
 
-async def _told(partition: "Partition", source: "Opened", progress: Progress) -> None:
-    """Tell now and then how much of the file is done with: MCP wants each number to be above the one before."""
-    told = -1.0
+def _until_then(error: SegmentError, begun: "list[UnderWay]") -> str:
+    """What was done before the error, and whether the same call goes on there."""
+    counts = begun[0].counts if begun else None
+    if counts is None or not counts.rows:
+        return ""
+    goes_on = "" if isinstance(error, NotConfigured) and error.setting == "FILE" else "; the same call goes on there"
+    return f"Until then {counts.told}{goes_on}."
+
+
+async def _told(under_way: "UnderWay", progress: Progress) -> None:
+    """Tell now and then how much of the file is done with, or why nothing moves.
+
+    MCP wants each number to be above the one before, where nothing moves, too.
+    """
+    from segment_tools.bulk.trouble import News
+
+    told, size, news = -1.0, float(under_way.size or 0) or None, News()
     while True:
-        counts = partition.counts
-        done = round((source.position or 0) * counts.share, 1)
-        text = f"{counts.rows:,} rows read, {counts.accepted:,} accepted, {counts.rejected:,} rejected"
+        if text := news.of(under_way.trouble, time.monotonic()):
+            told = max(told, 0.0) + _LEAST_STEP
+            await progress(told, size, text)
+        counts, done = under_way.counts, float(under_way.done)
         if done > told:
             told = done
-            await progress(done, float(source.size or 0) or None, text)
+            await progress(done, size, counts.told)
         await asyncio.sleep(_PROGRESS_SECONDS)
 
 

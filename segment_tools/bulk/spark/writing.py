@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from segment_tools.bulk.checkpoint import State
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.partition import Manner, Partition
+from segment_tools.bulk.reading import aside
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.spark.engine import partition_id
 from segment_tools.bulk.spark.fingerprint import Fingerprint, Mark
@@ -204,10 +206,11 @@ class _Task:
         judge = Judge(means.settings, means.outside, means.sender, means.guard, naming, state.began)
         return Partition(means, route, judge, state, reject=self._reject, keep=self._keep, manner=self._manner)
 
-    def _reject(self, more: Sequence[Rejection]) -> int:
+    async def _reject(self, more: Sequence[Rejection]) -> int:
+        length = await aside(partial(self._refused.add, more)) if self._refused else 0
         room = MOST_REJECTIONS - len(self._first)
         self._first += [RejectedRow.of(self._partition, each) for each in more[:room]]
-        return self._refused.add(more) if self._refused else 0
+        return length
 
     def _keep(self, state: State) -> None:
         marks = self._marks
