@@ -92,7 +92,7 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._unwritten = bytearray()
         self._moved = asyncio.Event()
-        self._busy = False
+        self._busy = self._gathers = False
         self._waits = _can_be_waited_for(descriptor)
         if self._waits:
             self._poll = select.poll()
@@ -100,9 +100,16 @@ class Sink:
         self.failure: OSError | None = None
 
     def write(self, line: bytes) -> None:
-        """Write it now, or once there is room."""
+        """Write it now, or once there is room; what follows in the same turn of the loop is written together."""
         self._unwritten += line
-        if not self._busy:
+        if not self._busy and not self._gathers:
+            self._gathers = True
+            self._loop.call_soon(self._write_rest)
+            self._go_on()
+
+    def _write_rest(self) -> None:
+        self._gathers = False
+        if not self._busy and self._unwritten:
             self._go_on()
 
     async def written(self, but: int = 0) -> None:
