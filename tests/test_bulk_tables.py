@@ -144,6 +144,54 @@ def test_blank_lines_are_no_rows_of_tables_and_mapped_lines(run: Command, sandbo
     assert (found["accepted"], found["rejected"]) == (2, 0)
 
 
+def json_lines(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "events.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_mapping_of_json_lines_keeps_what_it_does_not_name(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    row = {
+        "type": "track",
+        "event": "A",
+        "uid": "u1",
+        "timestamp": "2024-01-01T00:00:00Z",
+        "properties": {"total": 5, "shop": "b"},
+        "context": {"ip": "10.0.0.1"},
+        "traits.plan": "pro",
+    }
+    path = json_lines(tmp_path, row, {"event": "B", "uid": "u2", "amount": 3})
+    maps = ("--map", "userId=uid", "--set", "properties.shop=a", "--map", "properties.total=amount")
+    found = run.summary(path, "--yes", "--type", "track", *maps, code=1)
+    assert found["rejected"] == 1  # a track has no traits
+    path = json_lines(tmp_path, {name: value for name, value in row.items() if name != "traits.plan"}, {"uid": "u2"})
+    found = run.summary(path, "--yes", "--again", "--set", "event=M", "--type", "track", *maps)
+    assert found["accepted"] == 2
+    first, second = sorted((each for each in arrived(sandbox) if each["event"] == "M"), key=lambda each: each["userId"])
+    assert first["timestamp"].startswith("2024-01-01T00:00:00")
+    assert (first["properties"], first["context"]["ip"]) == ({"total": 5, "shop": "b"}, "10.0.0.1")
+    assert second["properties"] == {"shop": "a"}
+
+
+def test_all_that_is_left_of_json_lines_can_be_mapped(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = json_lines(tmp_path, {"uid": "u1", "kind": "a", "properties": {"total": 5}}, {"uid": "u2", "size": 3})
+    run(path, "--yes", "--type", "track", "--set", "event=M", "--map", "userId=uid", "--map", "properties=*")
+    found = sorted((each["userId"], each["properties"]) for each in arrived(sandbox))
+    assert found == [("u1", {"kind": "a", "total": 5}), ("u2", {"size": 3})]
+
+
+def test_what_a_mapping_of_json_lines_leaves_out_or_does_not_find_is_told(
+    run: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = json_lines(tmp_path, {"uid": "u1", "kind": "a"}, {"uid": "u2"})
+    maps = ("--type", "track", "--set", "event=M", "--map", "userId=uid", "--map", "properties.total=amonut")
+    told = run(path, "--preview", *maps).stdout.decode()
+    assert "not sent: kind" in told
+    assert "mapped, and in none of these rows: amonut" in told
+    found = run.summary(path, "--yes", *maps)
+    assert (found["accepted"], found["files"][0]["notSent"], found["files"][0]["notFound"]) == (2, ["kind"], ["amonut"])
+
+
 @pytest.mark.parametrize("header", ["userId," + "x" * 2 * MIB, "userId," + "x" * 140_000, 'userId,"event'])
 def test_a_header_that_is_not_csv_or_too_long_is_said(
     header: str, run: Command, sandbox: Sandbox, tmp_path: Path

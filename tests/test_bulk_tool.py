@@ -72,6 +72,19 @@ async def test_a_file_is_imported_with_counts_progress_and_the_first_rejections(
     assert told
 
 
+async def test_an_import_that_was_done_before_says_that_nothing_was_sent(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "sub").mkdir()
+    written(folder / "sub" / "events.jsonl", [message(1), {"type": "track", "userId": "u"}])
+    first = await once(sandbox, folder, file="sub/events.jsonl")
+    assert (first["rejectedFile"], "note" in first) == ("sub/events.jsonl.rejected.jsonl", False)
+    again = await once(sandbox, folder, file="sub/events.jsonl")
+    assert again["note"].startswith("Nothing was sent now")
+    left = await once(sandbox, folder, file="sub/events.jsonl.rejected.jsonl")
+    assert (left["error"]["code"], left["error"]["field"]) == ("invalid_value", "file")
+    assert "again: true" in left["error"]["hint"]
+    assert not (folder / "sub" / "events.jsonl.rejected.jsonl.checkpoint").exists()
+
+
 async def test_progress_grows_with_what_was_acknowledged(
     sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,12 +16,12 @@ from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.lanes import LANES
 from segment_tools.bulk.lines import blocks_of_lines
-from segment_tools.bulk.mapping import NO_COLUMNS, Columns, kinds
+from segment_tools.bulk.mapping import NO_COLUMNS, ByNames, Columns, kinds
 from segment_tools.bulk.naming import Naming
 from segment_tools.bulk.opening import Format, Opened, opened
 from segment_tools.bulk.partition import ORDERED, Manner, Partition
 from segment_tools.bulk.reading import Reading, aside, at_once
-from segment_tools.bulk.rejections import RejectedRows
+from segment_tools.bulk.rejections import REJECTED, RejectedRows
 from segment_tools.bulk.rows import Block, Judge, Rejection
 from segment_tools.bulk.tables import CsvTable, ParquetTable, blocks_of_table, rows_of_lines
 from segment_tools.bulk.underway import UnderWay
@@ -69,7 +69,7 @@ class Places:
     @staticmethod
     def beside(file: Path, *, dry_run: bool = False) -> "Places":
         """Beside the file; a dry run leaves what an import wrote there."""
-        rejected = f"{file.name}.dry-run.rejected.jsonl" if dry_run else f"{file.name}.rejected.jsonl"
+        rejected = f"{file.name}{'.dry-run' if dry_run else ''}{REJECTED}"
         return Places(file.with_name(f"{file.name}.checkpoint"), file.with_name(rejected), file.name)
 
     def check(self, file: BinaryIO) -> None:
@@ -118,7 +118,9 @@ class Imported:
     messages: tuple[tuple[int, bytes], ...] = ()
     """Of a dry run, the first messages as they would be sent, each with its row's number."""
     unused: tuple[str, ...] = ()
-    """Of a dry run, the table's columns that become nothing."""
+    """The columns that became nothing."""
+    missing: tuple[str, ...] = ()
+    """What is mapped, and no row had."""
 
 
 Watch = Callable[[UnderWay], None]
@@ -218,9 +220,8 @@ async def _imported(
         if refused:
             refused.close()
     done = replace(so_far(state.counts, places), first=tuple(first), resumed=resumed)
-    if not plan.manner.dry_run:
-        return done
-    return replace(done, messages=await _first_messages(judge, begun), unused=tuple(table.unused))
+    done = replace(done, unused=tuple(table.unused), missing=tuple(table.missing()))
+    return replace(done, messages=await _first_messages(judge, begun)) if plan.manner.dry_run else done
 
 
 def _folders(places: Places, before: tuple[Mapping[str, Any], State] | None) -> str:
@@ -275,6 +276,8 @@ class Table:
     """How many bytes of the file were read."""
     typed: bool = True
     """Whether anything says what the rows become."""
+    missing: Callable[[], list[str]] = list
+    """What is mapped, and no row has had so far; of a table with a header, nothing."""
 
 
 def table_of(source: Opened, columns: Columns) -> Table:
@@ -286,7 +289,9 @@ def table_of(source: Opened, columns: Columns) -> Table:
     if source.format == "jsonl":
         if not columns.given:
             return Table(blocks_of_lines(source.stream), [], source.position)
-        return Table(blocks_of_table(rows_of_lines(source.stream), columns), [], source.position, columns.typed)
+        named = ByNames(columns)
+        blocks = blocks_of_table(rows_of_lines(source.stream), named)
+        return Table(blocks, named.unused, source.position, missing=lambda: named.missing)
     if source.format == "csv":
         table, position = CsvTable(source.stream), source.position
     else:
@@ -329,7 +334,9 @@ class Preview:
     rows: list[tuple[int, bytes, Problem | None]]
     """Each with its number, and with why it would be refused."""
     unused: list[str]
-    """The table's columns that become nothing."""
+    """The columns that become nothing."""
+    missing: list[str]
+    """What is mapped, and none of them has."""
     typed: bool
     """Whether anything says what the rows become."""
     damage: Damaged | None = None
@@ -358,7 +365,7 @@ async def preview(means: Means, name: str, file: BinaryIO, plan: Plan, count: in
                 ]
         except Damaged as error:
             damage = error
-        return Preview(seen, table.unused, table.typed, damage)
+        return Preview(seen, table.unused, table.missing(), table.typed, damage)
 
 
 def _identity(source: Opened, plan: Plan, means: Means) -> dict[str, Any]:

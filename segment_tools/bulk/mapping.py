@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -61,11 +61,31 @@ class Columns:
         Raises:
             NotConfigured: a column that is mapped is not there.
         """
-        mapped = {column for _, column in self.columns if column != _REST}
-        if missing := sorted(mapped - set(columns)):
+        if missing := self.missing(columns):
             near = nearest(missing[0], columns)
             hint = f"Did you mean {near!r}?" if near else f"The columns are {', '.join(map(printable, columns[:30]))}."
             raise NotConfigured("--map", f"There is no column {printable(missing[0])!r}.", hint=hint)
+        return self._for(columns)
+
+    def for_objects(self, columns: Sequence[str]) -> "Columns":
+        """The same for a row whose columns may hold objects, and that need not have all that are mapped.
+
+        What is named as an object of a message is that object.
+        """
+        objects = [(Target((name,)), name) for name in columns if name in OBJECTS and name not in self._mapped]
+        whole = self._for([name for name in columns if (Target((name,)), name) not in objects])
+        return Columns((*objects, *whole.columns), whole.constants)
+
+    def missing(self, columns: Iterable[str]) -> list[str]:
+        """What is mapped and not among these columns."""
+        return sorted(self._mapped.difference(columns))
+
+    @property
+    def _mapped(self) -> set[str]:
+        return {column for _, column in self.columns if column != _REST}
+
+    def _for(self, columns: Sequence[str]) -> "Columns":
+        mapped = self._mapped
         taken = {target.path for target, _ in (*self.columns, *self.constants)}
         own = [
             (target, column)
@@ -106,6 +126,39 @@ class Columns:
 
 
 NO_COLUMNS = Columns()
+
+_MOST_SHAPES = 1000
+
+
+class ByNames:
+    """The mapping of rows each of which has its own names, as JSON Lines have."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._known: dict[tuple[str, ...], Columns] = {}
+        self._seen: dict[str, None] = {}
+        self.unused: list[str] = []
+        """What became nothing in any row so far."""
+
+    @property
+    def missing(self) -> list[str]:
+        """What is mapped, and no row has had so far."""
+        return self._columns.missing(self._seen)
+
+    def message(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Columns.message`."""
+        names = tuple(row)
+        if names not in self._known:
+            if len(self._known) >= _MOST_SHAPES:
+                self._known.clear()
+            self._known[names] = whole = self._columns.for_objects(names)
+            self._note(names, whole)
+        return self._known[names].message(row)
+
+    def _note(self, names: Sequence[str], whole: Columns) -> None:
+        if len(self._seen) < _MOST_SHAPES:
+            self._seen.update(dict.fromkeys(names))
+            self.unused += [name for name in whole.unused(names) if name not in self.unused]
 
 
 def mapping_of(maps: Sequence[str] = (), sets: Sequence[str] = (), kind: str | None = None) -> Columns:

@@ -21,6 +21,15 @@ _OURS = {"line", "reason", "row"}
 _MOST_QUOTED_BYTES = 128 * 1024
 """Ours: of a longer row only the beginning is quoted. A message may have 32 KB, and white space beside."""
 
+REJECTED = ".rejected.jsonl"
+LEFT = (".checkpoint", REJECTED)
+"""How the names of files end that an import leaves."""
+
+MEND_ROWS = (
+    "Mend the rows in the file that was imported, and import that with --again: rows that are the same keep their "
+    "messageIds."
+)
+
 
 class RejectedRows:
     """Writes the file, which is made with the first row; only its owner may read it, since rows are people's data.

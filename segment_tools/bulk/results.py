@@ -1,5 +1,7 @@
 """What became of an import, as JSON."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from segment_tools.bulk.counts import Counts
@@ -23,8 +25,13 @@ def shown(done: Imported) -> dict[str, object]:
         **({"rejectedFile": str(done.rejected)} if done.rejected else {}),
         **({"firstRejections": first} if first else {}),
         **({"firstMessages": [_message(*each) for each in done.messages]} if done.messages else {}),
-        **({"notSent": [printable(name) for name in done.unused[:_MOST_COLUMNS]]} if done.unused else {}),
+        **_named("notSent", done.unused),
+        **_named("notFound", done.missing),
     }
+
+
+def _named(name: str, columns: Sequence[str]) -> dict[str, object]:
+    return {name: [printable(each) for each in columns[:_MOST_COLUMNS]]} if columns else {}
 
 
 def _message(number: int, message: bytes) -> dict[str, object]:

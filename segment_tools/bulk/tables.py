@@ -14,7 +14,7 @@ import msgspec
 
 from segment_tools.bulk.damage import Damaged
 from segment_tools.bulk.lines import Stream, blocks_of_lines
-from segment_tools.bulk.mapping import Columns
+from segment_tools.bulk.mapping import ByNames, Columns
 from segment_tools.bulk.rows import MOST_ROW_BYTES, Block, read_row, too_long
 from segment_tools.errors import InvalidMessage, NotConfigured, Problem
 
@@ -59,7 +59,7 @@ class _Filling:
             yield Block(numbers[0], self.texts, numbers, self.unread, partial(_original, self.given))
 
 
-def blocks_of_table(rows: Iterable[Row], columns: Columns) -> Iterator[Block]:
+def blocks_of_table(rows: Iterable[Row], columns: Columns | ByNames) -> Iterator[Block]:
     """The rows as the JSON of the messages that they stand for; those before a place that ends it all, too."""
     filling = _Filling()
     try:
@@ -79,7 +79,7 @@ def _original(rows: Sequence[Row], at: int) -> bytes:
     return text.encode(errors="replace") if isinstance(values, Problem) else _shown(values)
 
 
-def _mapped(values: Mapping[str, Any] | Problem, text: str, columns: Columns) -> tuple[bytes, Problem | None]:
+def _mapped(values: Mapping[str, Any] | Problem, text: str, columns: Columns | ByNames) -> tuple[bytes, Problem | None]:
     if isinstance(values, Problem):
         return text.encode(errors="replace"), values
     try:

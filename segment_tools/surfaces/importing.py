@@ -15,6 +15,7 @@ from segment_tools.bulk.counts import Counts
 from segment_tools.bulk.files import Imported, Places, Plan, Preview, import_file, preview, so_far
 from segment_tools.bulk.mapping import mapping_of
 from segment_tools.bulk.partition import Manner
+from segment_tools.bulk.rejections import LEFT, MEND_ROWS, REJECTED
 from segment_tools.bulk.twins import folders, twins
 from segment_tools.client import Segment
 from segment_tools.errors import InvalidMessage, NotConfigured, Refused, SegmentError
@@ -27,14 +28,8 @@ from segment_tools.surfaces.import_report import STDIN, Report, fault, left, lin
 _CLIENT = "segment-tools import"
 """What the audit log calls this command."""
 _PREVIEWED_ROWS = 3
-_REJECTED = ".rejected.jsonl"
-_LEFT = (".checkpoint", _REJECTED)
-_MEND_ROWS = (
-    "Mend the rows in the file that was imported, and import that with --again: rows that are the same keep their "
-    "messageIds."
-)
 _GOES_ON = "The same command goes on there."
-DONE, SOME_REJECTED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
+DONE, SOMEREJECTED, NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
 
 def run(given: Namespace, settings: Settings, say: Callable[[str], None]) -> int:
@@ -87,11 +82,11 @@ def _not_left(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
     Raises:
         NotConfigured: there are no others.
     """
-    left = [name for name in names if name.endswith(_LEFT)]
+    left = [name for name in names if name.endswith(LEFT)]
     if left and len(left) == len(names):
-        raise NotConfigured("FILE", f"{left[0]} is what an import left, not a file of messages.", hint=_MEND_ROWS)
+        raise NotConfigured("FILE", f"{left[0]} is what an import left, not a file of messages.", hint=MEND_ROWS)
     for name in left:
-        if name.endswith(_REJECTED):
+        if name.endswith(REJECTED):
             say(f"{name}: left out, an import wrote it")
     return [name for name in names if name not in left]
 
@@ -180,6 +175,8 @@ async def _previewed(
         print(f"  {seen.damage.message}", file=to)
     if not seen.typed:
         print("  all would be rejected: nothing says what a row becomes (--type track, or --map type=COLUMN)", file=to)
+    if seen.missing:
+        print(f"  mapped, and in none of these rows: {', '.join(seen.missing)}", file=to)
     if seen.unused:
         print(f"  not sent: {', '.join(seen.unused)} (map them, or all that is left with --map properties=*)", file=to)
     to.flush()
@@ -227,11 +224,11 @@ async def _all(
                     say(f"{name}: until then {done.counts.told}")
                 for line in left(done):
                     say(line)
-                code = SOME_REJECTED if isinstance(error, InvalidMessage) else NOT_RUN
+                code = SOMEREJECTED if isinstance(error, InvalidMessage) else NOT_RUN
                 for other in names[at + 1 :]:
                     say(f"{other}: not begun")
                 break
-            code = SOME_REJECTED if done.counts.rejected else code
+            code = SOMEREJECTED if done.counts.rejected else code
     finally:
         await segment.aclose()
         if given.json:

@@ -7,7 +7,7 @@ import stat
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from pydantic import Field
@@ -75,6 +75,8 @@ class ImportedFile(Answer):
     first_rejections: list[dict[str, Any]] | None = None
     first_messages: list[dict[str, Any]] | None = None
     not_sent: list[str] | None = None
+    not_found: list[str] | None = None
+    note: str | None = None
 
 
 @tool(title="Import a file", toolset="bulk")
@@ -90,6 +92,7 @@ async def segment_import_file(asked: ImportArguments, segment: Segment, caller: 
     from segment_tools.bulk.files import Plan
     from segment_tools.bulk.mapping import mapping_of
     from segment_tools.bulk.partition import Manner
+    from segment_tools.bulk.rejections import LEFT, MEND_ROWS
     from segment_tools.bulk.results import shown
 
     settings = segment.settings
@@ -97,6 +100,8 @@ async def segment_import_file(asked: ImportArguments, segment: Segment, caller: 
     route = _route(segment, asked, dry_run=dry_run)
     manner = Manner(strict=bool(asked.strict), dry_run=dry_run)
     with _as_arguments():
+        if str(asked.file).endswith(LEFT):
+            raise NotConfigured("FILE", "That file is what an import left, not one of messages.", hint=MEND_ROWS)
         columns = mapping_of(asked.map or (), asked.set or (), asked.type)
     plan = Plan(route, columns, asked.format, manner, asked.limit, bool(asked.again))
     with _opened(segment, str(asked.file)) as (path, file), _as_arguments():
@@ -104,8 +109,13 @@ async def segment_import_file(asked: ImportArguments, segment: Segment, caller: 
             await agreed(_question(asked, route, file), caller.confirm)
         done = await _imported(segment, path, file, plan, caller.progress)
     found = shown(done)
-    rejected = done.rejected.name if done.rejected else None
-    return ImportedFile.model_validate({**found, "dryRun": dry_run, "rejectedFile": rejected})
+    folder = PurePath(str(asked.file)).parent
+    rejected = str(folder / done.rejected.name) if done.rejected else None
+    note = _BEFORE if done.before else None
+    return ImportedFile.model_validate({**found, "dryRun": dry_run, "rejectedFile": rejected, "note": note})
+
+
+_BEFORE = "Nothing was sent now: all of it was imported before, with these counts. again: true sends it anew."
 
 
 _ARGUMENTS = {"FILE": "file", **{f"--{name}": name for name in ("again", "type", "map", "set")}}

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-from segment_tools.bulk.mapping import OBJECTS, Columns, Target, mapping_of
+from segment_tools.bulk.mapping import Columns, Target, mapping_of
 from segment_tools.bulk.rows import Block
 from segment_tools.bulk.spark.values import PLAIN, Unfit, clocks_of, json_value
 from segment_tools.bulk.tables import Row, blocks_of_table
@@ -49,14 +49,13 @@ class Shape:
         Raises:
             NotConfigured: a column that is mapped is missing, or there are two of the name.
         """
-        mapped = {column for _, column in self.columns.columns}
-        objects = [name for name in dict.fromkeys(names) if name in OBJECTS and name not in mapped]
-        whole = self.columns.for_columns([name for name in names if name not in objects])
+        self.columns.for_columns(names)  # for what it raises
+        whole = self.columns.for_objects(list(dict.fromkeys(names)))
         if missing := [name for name in self.ids if name not in names]:
             hint = f"The columns are {', '.join(map(printable, names[:30]))}."
             raise NotConfigured("id", f"There is no column {printable(missing[0])!r}.", hint=hint)
         own = [(_MESSAGE_ID, _MADE)] if self.ids else []
-        found = [*((Target((name,)), name) for name in objects), *whole.columns]
+        found = whole.columns
         if self.ids and any(target == _MESSAGE_ID for target, _ in found):
             hint = "Leave id= out, or rename the column."
             raise NotConfigured("id", "The rows have messageIds, and id= would make others.", hint=hint)
