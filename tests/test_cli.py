@@ -117,6 +117,12 @@ def test_wrong_use_exits_with_2_and_a_sentence(wrong: list[str], environ: dict[s
     assert "Traceback" not in done.stderr
 
 
+def test_an_option_that_there_is_not_is_named(environ: dict[str, str]) -> None:
+    done = run(environ, "import", "a.jsonl", "--agian", f"--{KEY}")
+    assert (done.returncode, KEY in done.stderr) == (2, False)
+    assert "there is no option --agian here" in done.stderr
+
+
 @pytest.mark.parametrize(
     "stray",
     [

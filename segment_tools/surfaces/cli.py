@@ -31,10 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, but not with which stray words: they may be a key or somebody's data."""
-        stray = message.startswith("unrecognized arguments")
-        super().error(
-            "too many arguments: quote JSON, and repeat an option for each of its values" if stray else message
-        )
+        if message.startswith("unrecognized arguments"):
+            options = re.findall(r"(?<!\S)--[a-z][a-z-]{1,30}(?=[\s=]|$)", message)
+            message = "too many arguments: quote JSON, and repeat an option for each of its values"
+            if options:
+                message = f"there is no option {options[0]} here; --help of the command lists them"
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:
